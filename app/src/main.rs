@@ -1,0 +1,2 @@
+//! The `dreamglass` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Named shapes that benchmarks share.

@@ -1,0 +1,1 @@
+//! Adapters and the device: choice, capabilities, limits, loss.

@@ -1,0 +1,23 @@
+//! Neural-network kernels in hand-written WGSL, recorded into plans and replayed on wgpu.
+//!
+//! ops ([`ops`]) record into a [`plan::PlanBuilder`]; the finished [`plan::Plan`] is data;
+//! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it. [`reference`] holds the
+//! same ops as plain f64 loops, the truth that tests compare with.
+
+pub mod error;
+
+
+pub mod memory;
+pub mod ops;
+pub mod plan;
+pub mod reference;
+pub mod shader;
+pub mod target;
+pub mod tensor;
+pub mod weight;
+
+pub use error::KernelError;
+pub use plan::{Plan, PlanBuilder};
+pub use target::{Target, Tier};
+pub use tensor::{Columns, DType, Shape, Tensor};
+pub use weight::{Param, WeightSource};

@@ -1,0 +1,58 @@
+//! The ops: one file each, with its formula, arguments, checks and how it is recorded.
+//!
+//! Every op is a struct of arguments with `new(required…)`, public optional fields and
+//! `record(&mut PlanBuilder) -> Result<Tensor, KernelError>`. Shapes are checked here, once.
+
+mod attention;
+mod conv2d;
+mod embedding;
+mod geglu;
+mod gemm;
+mod group_norm;
+mod layer_norm;
+mod linear_combination;
+mod picture;
+mod timestep_embedding;
+
+pub use attention::Attention;
+pub use conv2d::Conv2d;
+pub use embedding::Embedding;
+pub use geglu::Geglu;
+pub use gemm::Linear;
+pub use group_norm::GroupNorm;
+pub use layer_norm::LayerNorm;
+pub use linear_combination::{Coefficients, LinearCombination};
+pub use picture::{PictureIn, PictureOut};
+pub use timestep_embedding::TimestepEmbedding;
+
+/// A function applied to each element of an op's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// `x`
+    #[default]
+    None,
+    /// `x·sigmoid(x)`
+    Silu,
+    /// `max(x, 0)`
+    Relu,
+    /// `x·Φ(x)` with the exact error function (Abramowitz–Stegun 7.1.26 in kernels, |err| ≤ 1.5e-7).
+    Gelu,
+    /// `x·sigmoid(1.702·x)`
+    QuickGelu,
+    /// `3·tanh(x/3)`: the soft clamp of the tiny autoencoder's decoder.
+    SoftClamp3,
+}
+
+impl Activation {
+    /// The name that templates know it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Silu => "silu",
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::QuickGelu => "quick_gelu",
+            Self::SoftClamp3 => "soft_clamp3",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Shader composition: templates in `wgsl/` rendered into WGSL, one rendering per variant.

@@ -1,0 +1,45 @@
+//! What a plan is recorded for: the tier of kernels and the numbers that shape them.
+
+/// Which family of kernels fits an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Workgroup tiles in workgroup memory: every GPU.
+    Tile,
+    /// Register tiles, each lane fetching different data and the subgroup broadcasting it, no
+    /// workgroup memory: CPU adapters, where workgroup memory is no faster than any other.
+    Lane,
+}
+
+impl Tier {
+    /// Name used in dumps and variants.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tile => "tile",
+            Self::Lane => "lane",
+        }
+    }
+}
+
+/// The tier and limits that recording needs; plain data, so that plans are tested without a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Kernel family.
+    pub tier: Tier,
+    /// Lanes of a subgroup where they are fixed (4, 8 or 16 on CPU adapters); 0 where unknown.
+    pub lanes: u32,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest number of workgroups along one dimension.
+    pub max_workgroups: u32,
+}
+
+impl Target {
+    /// The portable GPU tier at WebGPU's default limits.
+    pub const fn tile() -> Self {
+        Self { tier: Tier::Tile, lanes: 0, max_binding_bytes: 128 << 20, max_workgroups: 65_535 }
+    }
+    /// The CPU-adapter tier with subgroups of `lanes`.
+    pub const fn lane(lanes: u32) -> Self {
+        Self { tier: Tier::Lane, lanes, max_binding_bytes: 128 << 20, max_workgroups: 65_535 }
+    }
+}
