@@ -1,0 +1,69 @@
+//! `AutoencoderTiny`.
+
+use super::Fields;
+use crate::error::EngineError;
+
+/// What the tiny autoencoder's graph is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AutoencoderConfig {
+    /// Channels of the latents.
+    pub latent_channels: u32,
+    /// Channels of every layer of the encoder.
+    pub encoder_channels: u32,
+    /// Channels of every layer of the decoder.
+    pub decoder_channels: u32,
+    /// Blocks of each level of the encoder, the finest first.
+    pub encoder_blocks: Vec<u32>,
+    /// Blocks of each level of the decoder, the coarsest first.
+    pub decoder_blocks: Vec<u32>,
+    /// Factor from encoded to diffusion latents.
+    pub scaling_factor: f64,
+}
+
+impl AutoencoderConfig {
+    /// Reads a `config.json`, `file` being its name in messages.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] naming the field, [`EngineError::Checkpoint`] when it is not JSON.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, EngineError> {
+        let f = Fields::parse(file, bytes)?;
+        f.choice("_class_name", "AutoencoderTiny", &["AutoencoderTiny"])?;
+        f.choice("act_fn", "relu", &["relu"])?;
+        f.choice("upsample_fn", "nearest", &["nearest"])?;
+        f.only("in_channels", 3)?;
+        f.only("out_channels", 3)?;
+        f.only("upsampling_scaling_factor", 2)?;
+        f.only("shift_factor", 0)?;
+        let encoder_blocks = blocks(&f, "num_encoder_blocks", &[1, 3, 3, 3])?;
+        let decoder_blocks = blocks(&f, "num_decoder_blocks", &[3, 3, 3, 1])?;
+        if encoder_blocks.len() != decoder_blocks.len() {
+            return Err(f.error("num_decoder_blocks", "as many levels as num_encoder_blocks"));
+        }
+        let n = encoder_blocks.len();
+        Ok(Self {
+            latent_channels: f.count("latent_channels", Some(4), 64)?,
+            encoder_channels: channels(&f, "encoder_block_out_channels", n)?,
+            decoder_channels: channels(&f, "decoder_block_out_channels", n)?,
+            encoder_blocks,
+            decoder_blocks,
+            scaling_factor: f.positive("scaling_factor", 1.0)?,
+        })
+    }
+    /// Pixels along the side of one latent cell.
+    pub fn factor(&self) -> u32 {
+        1 << (self.encoder_blocks.len() - 1)
+    }
+}
+
+fn blocks(f: &Fields, field: &str, default: &[u32]) -> Result<Vec<u32>, EngineError> {
+    if f.get(field).is_none() { Ok(default.to_vec()) } else { f.list(field, 6, 64) }
+}
+
+/// The one width of all levels: diffusers' layers have no place where it could change.
+fn channels(f: &Fields, field: &str, n: usize) -> Result<u32, EngineError> {
+    let widths = f.counts(field, n, 64, 8192)?;
+    if widths.iter().any(|&w| w != widths[0]) {
+        return Err(f.error(field, "the same width on every level"));
+    }
+    Ok(widths[0])
+}

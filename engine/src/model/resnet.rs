@@ -1,0 +1,68 @@
+//! The residual block and the resizing convolutions of the UNet.
+
+use dreamglass_kernels::{KernelError, PlanBuilder, Shape, Tensor};
+
+use super::layers::{conv3, group_norm, linear};
+use super::unet::Frame;
+
+/// `ResnetBlock2D`: norm, SiLU, conv with the time embedding; norm, SiLU, conv with the residual.
+///
+/// Shapes: x `[N,H,W,C1]`, x2 `[N,H,W,C2]` (the skip connection, joined behind x), result
+/// `[N,H,W,o]`. The time embedding is the input `{name}.time_emb_proj` `[N,1,1,o]`.
+pub(crate) fn resnet(
+    b: &mut PlanBuilder,
+    frame: &Frame<'_>,
+    name: &str,
+    x: Tensor,
+    x2: Option<Tensor>,
+    o: u32,
+) -> Result<Tensor, KernelError> {
+    let (groups, eps) = (frame.config.groups, frame.config.eps);
+    b.push_scope(name);
+    let time = frame.conditioning(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
+
+    let mut h = group_norm(&format!("{name}.norm1"), x, x2, groups, eps);
+    h.silu = true;
+    let h = h.record(b)?;
+    let mut h = conv3(&format!("{name}.conv1"), h, o);
+    h.time_embedding = Some(time);
+    let h = h.record(b)?;
+
+    let mut h = group_norm(&format!("{name}.norm2"), h, None, groups, eps);
+    h.silu = true;
+    let h = h.record(b)?;
+    // A joined input always has more channels than the result, so it always has a shortcut.
+    let plain = x2.is_none() && x.shape.c == o;
+    let residual =
+        if plain { x } else { linear(&format!("{name}.conv_shortcut"), x, x2, o).record(b)? };
+    let mut h = conv3(&format!("{name}.conv2"), h, o);
+    h.residual = Some(residual);
+    let h = h.record(b)?;
+    b.pop_scope();
+    Ok(h)
+}
+
+/// `Downsample2D`: a 3×3 convolution with stride 2; `[N,H,W,C]` to `[N,ceil(H/2),ceil(W/2),C]`.
+pub(crate) fn downsample(b: &mut PlanBuilder, name: &str, x: Tensor) -> Result<Tensor, KernelError> {
+    b.push_scope(name);
+    let mut y = conv3(&format!("{name}.conv"), x, x.shape.c);
+    y.stride = 2;
+    let y = y.record(b)?;
+    b.pop_scope();
+    Ok(y)
+}
+
+/// `Upsample2D`: nearest-neighbour resize to `size` `[H', W']`, then a 3×3 convolution.
+pub(crate) fn upsample(
+    b: &mut PlanBuilder,
+    name: &str,
+    x: Tensor,
+    size: [u32; 2],
+) -> Result<Tensor, KernelError> {
+    b.push_scope(name);
+    let mut y = conv3(&format!("{name}.conv"), x, x.shape.c);
+    y.upsample = Some(size);
+    let y = y.record(b)?;
+    b.pop_scope();
+    Ok(y)
+}

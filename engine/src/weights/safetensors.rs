@@ -1,0 +1,216 @@
+//! Safetensors checkpoints, one file or shards, read tensor by tensor.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use dreamglass_kernels::{KernelError, Plan, WeightSource};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+
+use crate::error::EngineError;
+use crate::weights::{Bytes, ModelFiles};
+
+/// Stems that diffusers and transformers save weights under.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// The tensors of one component (`unet`, `vae`, `text_encoder`).
+#[derive(Debug)]
+pub struct Checkpoint {
+    shards: Vec<Bytes>,
+    tensors: HashMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl Checkpoint {
+    /// Opens the weights in `folder` of a model: full precision before `.fp16`, a single file
+    /// before shards. Headers are checked against the file's length; no tensor is read.
+    ///
+    /// # Errors
+    /// [`EngineError::Checkpoint`] when there is none or a file is damaged, [`EngineError::Io`].
+    pub fn open(files: &ModelFiles, folder: &str) -> Result<Self, EngineError> {
+        for variant in ["", ".fp16"] {
+            for stem in STEMS {
+                let name = format!("{folder}/{stem}{variant}.safetensors");
+                if let Some(bytes) = files.open(&name)? {
+                    let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+                    checkpoint.add(&files.path(&name), bytes)?;
+                    return Ok(checkpoint);
+                }
+                for index in [
+                    format!("{folder}/{stem}.safetensors.index{variant}.json"),
+                    format!("{folder}/{stem}{variant}.safetensors.index.json"),
+                ] {
+                    if let Some(bytes) = files.open(&index)? {
+                        return Self::open_shards(files, folder, &index, &bytes);
+                    }
+                }
+            }
+        }
+        let path = files.path(folder);
+        let message = "has no diffusion_pytorch_model.safetensors or model.safetensors".into();
+        Err(EngineError::Checkpoint { path, message })
+    }
+
+    /// A checkpoint of one file, `path` being its name in messages.
+    ///
+    /// # Errors
+    /// [`EngineError::Checkpoint`] when the file is damaged.
+    pub fn from_bytes(path: &str, bytes: Bytes) -> Result<Self, EngineError> {
+        let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+        checkpoint.add(path, bytes)?;
+        Ok(checkpoint)
+    }
+
+    fn open_shards(files: &ModelFiles, folder: &str, index: &str, bytes: &[u8]) -> Result<Self, EngineError> {
+        let error = |message: String| EngineError::Checkpoint { path: files.path(index), message };
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|e| error(format!("is not JSON: {e}")))?;
+        let map = json["weight_map"].as_object().ok_or_else(|| error("has no `weight_map`".into()))?;
+        let names: BTreeSet<&str> = map.values().filter_map(|v| v.as_str()).collect();
+        let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+        for shard in names {
+            if shard.contains(['/', '\\']) || shard.starts_with("..") {
+                return Err(error(format!("names the shard `{shard}` outside its folder")));
+            }
+            let name = format!("{folder}/{shard}");
+            checkpoint.add(&files.path(&name), files.require(&name)?)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Adds the tensors of one file.
+    fn add(&mut self, path: &str, bytes: Bytes) -> Result<(), EngineError> {
+        let error = |message| EngineError::Checkpoint { path: path.into(), message };
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| error(describe(&e, &bytes)))?;
+        let start = header + 8;
+        for (name, info) in metadata.tensors() {
+            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
+            let entry =
+                Entry { shard: self.shards.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+            self.tensors.insert(name, entry);
+        }
+        self.shards.push(bytes);
+        Ok(())
+    }
+
+    /// Whether there is a tensor called `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The named tensor, row-major, as f32. F32, F16 and BF16 checkpoints are read; a trailing
+    /// `1,1` of the shape may be missing on either side.
+    ///
+    /// # Errors
+    /// [`EngineError::MissingWeight`], [`EngineError::WeightShape`], [`EngineError::WeightValue`],
+    /// [`EngineError::Checkpoint`] for another storage type.
+    pub fn tensor(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let entry = self.entry(name, shape)?;
+        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
+        let values = to_f32(entry.dtype, bytes).ok_or_else(|| EngineError::Checkpoint {
+            path: name.into(),
+            message: format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype),
+        })?;
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(index) => {
+                Err(EngineError::WeightValue { name: name.into(), index, value: values[index] })
+            }
+            None => Ok(values),
+        }
+    }
+
+    /// Checks that every weight of `plan` is there in the right shape, without reading any.
+    ///
+    /// # Errors
+    /// [`EngineError::MissingWeight`], [`EngineError::WeightShape`].
+    pub fn check(&self, plan: &Plan) -> Result<(), EngineError> {
+        for weight in &plan.weights {
+            for (name, outer) in &weight.param.parts {
+                let mut shape = vec![*outer];
+                shape.extend(&weight.param.inner);
+                self.entry(name, &shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, name: &str, shape: &[u32]) -> Result<&Entry, EngineError> {
+        let entry =
+            self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
+        let expected: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
+        if without_kernel(&entry.shape) != without_kernel(&expected) {
+            let (name, expected) = (name.into(), shape.to_vec());
+            return Err(EngineError::WeightShape { name, expected, got: entry.shape.clone() });
+        }
+        Ok(entry)
+    }
+}
+
+impl WeightSource for Checkpoint {
+    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        self.tensor(name, shape).map_err(|error| {
+            let message = match error {
+                EngineError::WeightValue { index, value, .. } => {
+                    format!("value {index} is {value}, not a finite number")
+                }
+                EngineError::MissingWeight { .. } => "the checkpoint has no such weight".into(),
+                other => other.to_string(),
+            };
+            KernelError::Weight { name: name.into(), message }
+        })
+    }
+}
+
+/// A 1×1 convolution `[O,I,1,1]` is the matrix `[O,I]`.
+fn without_kernel(shape: &[usize]) -> &[usize] {
+    match shape {
+        [_, _, 1, 1] => &shape[..2],
+        _ => shape,
+    }
+}
+
+fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    Some(match dtype {
+        Dtype::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// What a damaged file's error means, with the numbers that show it.
+fn describe(error: &SafeTensorError, bytes: &[u8]) -> String {
+    let length = bytes.len();
+    let claimed = bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
+    match error {
+        SafeTensorError::HeaderTooSmall => {
+            format!("is not a safetensors file: it has {length} bytes, fewer than the 8 of a header length")
+        }
+        SafeTensorError::HeaderTooLarge => {
+            format!("claims a header of {claimed} bytes, more than 100 MB: damaged, or not a safetensors file")
+        }
+        SafeTensorError::InvalidHeaderLength => {
+            format!("is truncated or damaged: it claims a header of {claimed} bytes and has {length} in all")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("is truncated: its header describes more or other data than its {length} bytes")
+        }
+        SafeTensorError::InvalidOffset(name) => {
+            format!("is damaged: the offsets of tensor `{name}` are out of order")
+        }
+        SafeTensorError::TensorInvalidInfo | SafeTensorError::ValidationOverflow => {
+            "is damaged: a tensor's shape does not fit its bytes".into()
+        }
+        other => format!("is not a safetensors file: {other}"),
+    }
+}
