@@ -2,9 +2,27 @@
 //!
 //! Weights keep their checkpoint names ([`weights`]), each network is recorded by one file
 //! ([`model`]), the sampler's numbers are tables ([`schedule`]), prompts become tokens ([`text`]).
+//! [`Engine`] puts them together: it loads a model in diffusers' layout and turns pictures into
+//! pictures, keeping plans, weights and conditioning between them.
 
+pub mod engine;
 pub mod error;
+pub mod frame;
 pub mod model;
+mod networks;
+pub mod parts;
+mod plans;
+pub mod schedule;
+pub mod settings;
+pub mod stream;
+pub mod text;
 pub mod weights;
 
+pub use dreamglass_kernels as kernels;
+pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
+pub use frame::{Fit, Picture, Size};
+pub use parts::{Trace, UnetInputs};
+pub use schedule::{Sampler, StrengthRule};
+pub use settings::Settings;
+pub use weights::ModelFiles;

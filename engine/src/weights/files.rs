@@ -44,6 +44,7 @@ impl ModelFiles {
     /// # Errors
     /// [`EngineError::Io`] when it exists and cannot be read.
     pub fn open(&self, name: &str) -> Result<Option<Bytes>, EngineError> {
+        let name = name.strip_prefix("./").unwrap_or(name);
         match self {
             Self::Folder(folder) => map(folder.join(name)),
             Self::Embedded(files) => {

@@ -214,3 +214,6 @@ fn describe(error: &SafeTensorError, bytes: &[u8]) -> String {
         other => format!("is not a safetensors file: {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

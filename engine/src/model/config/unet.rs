@@ -91,7 +91,7 @@ impl UnetConfig {
         Ok(config)
     }
 
-    /// Latents must be resized by every level but the last; odd sizes are rounded up.
+    /// Number of levels; each but the last halves the size, rounding up.
     pub fn levels(&self) -> usize {
         self.channels.len()
     }
@@ -104,15 +104,12 @@ impl UnetConfig {
             }
             let deepest = level + 1 == self.levels() && self.mid_block;
             let heads = self.heads[level];
-            let fits = c % heads == 0 && (c / heads) % 4 == 0 && c / heads <= 160;
+            let fits = c % heads == 0 && (c / heads).is_multiple_of(4) && c / heads <= 160;
             if (self.down_attention[level] || self.up_attention[level] || deepest) && !fits {
                 let wanted =
                     format!("numbers of heads that split {c} channels into multiples of 4 up to 160 each");
                 return Err(f.error("attention_head_dim", wanted));
             }
-        }
-        if self.channels[0] % 2 != 0 {
-            return Err(f.error("block_out_channels", "an even first entry"));
         }
         Ok(())
     }
@@ -163,4 +160,73 @@ fn refuse_unsupported(f: &Fields) -> Result<(), EngineError> {
         f.absent(field)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn parse(changes: Value) -> Result<UnetConfig, EngineError> {
+        let mut config = json!({
+            "_class_name": "UNet2DConditionModel", "block_out_channels": [320, 640],
+            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "cross_attention_dim": 768,
+        });
+        for (field, value) in changes.as_object().unwrap() {
+            config[field] = value.clone();
+        }
+        UnetConfig::parse("unet/config.json", config.to_string().as_bytes())
+    }
+
+    #[test]
+    fn defaults_are_those_of_diffusers() {
+        let config = parse(json!({})).unwrap();
+        assert_eq!((config.groups, config.time_embed_dim, config.mid_block), (32, 1280, true));
+        assert_eq!((config.layers, config.heads), (vec![2, 2], vec![8, 8]));
+        assert_eq!((config.down_attention, config.up_attention), (vec![true, false], vec![true, false]));
+        assert!(!parse(json!({"mid_block_type": null})).unwrap().mid_block);
+        assert_eq!(parse(json!({"attention_head_dim": [5, 10]})).unwrap().heads, [5, 10]);
+    }
+
+    #[test]
+    fn unsupported_values_are_named() {
+        let cases = [
+            (json!({"act_fn": "mish"}), "`act_fn` is \"mish\""),
+            (json!({"class_embed_type": "timestep"}), "`class_embed_type` is \"timestep\""),
+            (json!({"addition_embed_type": "text_time"}), "`addition_embed_type`"),
+            (json!({"only_cross_attention": [true, false]}), "`only_cross_attention`"),
+            (json!({"dual_cross_attention": true}), "`dual_cross_attention` is true"),
+            (json!({"resnet_time_scale_shift": "scale_shift"}), "`resnet_time_scale_shift`"),
+            (json!({"down_block_types": ["DownBlock2D", "AttnDownBlock2D"]}), "`down_block_types`"),
+            (json!({"up_block_types": ["UpBlock2D"]}), "`up_block_types`"),
+            (json!({"mid_block_type": "UNetMidBlock2D"}), "`mid_block_type`"),
+            (json!({"conv_in_kernel": 1}), "`conv_in_kernel` is 1"),
+            (json!({"block_out_channels": [320, 1000000000]}), "`block_out_channels`"),
+            (json!({"block_out_channels": [33, 64]}), "norm_num_groups"),
+            (json!({"layers_per_block": 100000}), "`layers_per_block` is 100000"),
+            (json!({"layers_per_block": [2]}), "or 2 of them"),
+            (json!({"attention_head_dim": 7}), "`attention_head_dim`"),
+            (json!({"attention_head_dim": 1}), "160"),
+            (json!({"norm_num_groups": 0}), "`norm_num_groups` is 0"),
+            (json!({"norm_eps": "small"}), "`norm_eps`"),
+            (json!({"cross_attention_dim": -3}), "`cross_attention_dim` is -3"),
+        ];
+        for (change, expected) in cases {
+            let message = parse(change).unwrap_err().to_string();
+            assert!(message.starts_with("unet/config.json: field"), "{message}");
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        }
+    }
+
+    #[test]
+    fn sites_cover_every_block_once() {
+        let config = parse(json!({"layers_per_block": [1, 2]})).unwrap();
+        assert_eq!(config.resnets().len(), (1 + 2) + (2 + 3) + 2);
+        assert_eq!(config.cross_attentions().len(), 1 + 2 + 1);
+        assert!(UnetConfig::parse("x", b"[]").is_err());
+        assert!(UnetConfig::parse("x", b"{").is_err());
+    }
 }

@@ -1,0 +1,107 @@
+//! The networks of one model: configs, checkpoints and packed weights, checked against each other.
+
+use dreamglass_kernels::Plan;
+use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
+use dreamglass_kernels::gpu::Gpu;
+use dreamglass_kernels::plan::Storage;
+
+use crate::error::EngineError;
+use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
+use crate::text::Tokenizer;
+use crate::weights::{Checkpoint, ModelFiles};
+
+/// One network: what it is, its weights, and those of them that are on the device.
+pub(crate) struct Network<C> {
+    pub config: C,
+    checkpoint: Checkpoint,
+    cache: WeightCache,
+}
+
+impl<C> Network<C> {
+    fn open(
+        files: &ModelFiles,
+        folder: &str,
+        parse: impl FnOnce(&str, &[u8]) -> Result<C, EngineError>,
+    ) -> Result<Self, EngineError> {
+        let name = format!("{folder}/config.json");
+        let config = parse(&files.path(&name), &files.require(&name)?)?;
+        let checkpoint = Checkpoint::open(files, folder)?;
+        Ok(Self { config, checkpoint, cache: WeightCache::default() })
+    }
+    /// Makes `plan` ready to run. Inputs that are named like an input or output of `sources` share
+    /// its buffer. Weights are checked before the first is read.
+    pub fn prepare(&self, gpu: &Gpu, plan: Plan, sources: &[&Executable]) -> Result<Executable, EngineError> {
+        self.checkpoint.check(&plan)?;
+        let externals = externals(&plan, sources)?;
+        let externals: Vec<_> = externals.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        Ok(Executable::new(gpu, plan, &self.checkpoint, &self.cache, &externals)?)
+    }
+}
+
+/// The inputs of `plan` that one of `sources` has under the same name.
+fn externals(plan: &Plan, sources: &[&Executable]) -> Result<Vec<(String, GpuTensor)>, EngineError> {
+    let mut found = Vec::new();
+    for value in &plan.values {
+        let Storage::Input(name) = &value.storage else { continue };
+        if let Some(source) = sources.iter().find(|s| s.plan().named(name).is_some()) {
+            found.push((name.clone(), source.tensor(name)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Every network of a model.
+pub(crate) struct Networks {
+    pub unet: Network<UnetConfig>,
+    pub vae: Network<AutoencoderConfig>,
+    pub text: Network<TextConfig>,
+    /// What the text encoder's weight names start with.
+    pub text_prefix: &'static str,
+    pub scheduler: SchedulerConfig,
+    pub tokenizer: Tokenizer,
+}
+
+impl Networks {
+    /// Opens a model in diffusers' layout, its `vae` from elsewhere if given.
+    pub fn open(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self, EngineError> {
+        let scheduler = "scheduler/scheduler_config.json";
+        let scheduler = SchedulerConfig::parse(&files.path(scheduler), &files.require(scheduler)?)?;
+        let unet = Network::open(files, "unet", UnetConfig::parse)?;
+        let vae = match vae {
+            None => Network::open(files, "vae", AutoencoderConfig::parse)?,
+            Some(other) if other.open("config.json")?.is_some() => {
+                Network::open(other, ".", AutoencoderConfig::parse)?
+            }
+            Some(other) => Network::open(other, "vae", AutoencoderConfig::parse)?,
+        };
+        let text = Network::open(files, "text_encoder", TextConfig::parse)?;
+        let tokenizer = Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?;
+        let nested = text.checkpoint.contains("text_model.embeddings.token_embedding.weight");
+        let text_prefix = if nested { "text_model." } else { "" };
+        let networks = Self { unet, vae, text, text_prefix, scheduler, tokenizer };
+        networks.check(files)?;
+        Ok(networks)
+    }
+
+    /// Checks that the networks fit each other.
+    fn check(&self, files: &ModelFiles) -> Result<(), EngineError> {
+        let unet = &self.unet.config;
+        let latents = self.vae.config.latent_channels;
+        let error = |field: &str, value: u32, expected: String| {
+            let (file, field) = (files.path("unet/config.json"), field.into());
+            Err(EngineError::Config { file, field, value: value.to_string(), expected })
+        };
+        for (field, channels) in [("in_channels", unet.in_channels), ("out_channels", unet.out_channels)] {
+            if channels != latents {
+                return error(field, channels, format!("{latents}, the autoencoder's latent_channels"));
+            }
+        }
+        let hidden = self.text.config.hidden_size;
+        match unet.cross_attention_dim.iter().find(|&&dim| dim != hidden) {
+            Some(&dim) => {
+                error("cross_attention_dim", dim, format!("{hidden}, the text encoder's hidden_size"))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Prompts to tokens.
+
+mod tokenizer;
+
+pub use tokenizer::{Tokens, Tokenizer};
