@@ -90,7 +90,7 @@ pub fn prompt(
 
 /// Records the timestep's part: timestep `[N,1,1,1]` f32 and, where the model has a guidance
 /// embedding, guidance `[N,1,1,time_cond_proj_dim]` f32 to one output `{site}.time_emb_proj`
-/// `[N,1,1,channels]` of `dtype` per resnet block. Computed in f32 but for the outputs.
+/// `[N,1,1,channels]` of `dtype` per resnet block. The embedding itself is computed in f32.
 ///
 /// # Errors
 /// [`KernelError`] of any op.
@@ -120,15 +120,15 @@ pub fn time(
     for layer in ["time_embedding.linear_1", "time_embedding.linear_2"] {
         let mut y = linear(layer, h, None, config.time_embed_dim);
         y.activation = Activation::Silu;
+        // The projections that follow hold most of the weights and are stored like the rest.
+        y.out_dtype = Some(if layer.ends_with('2') { dtype } else { DType::F32 });
         h = y.record(b)?;
     }
     b.pop_scope();
     for site in config.resnets() {
         let name = format!("{}.time_emb_proj", site.name);
         b.push_scope(&site.name);
-        let mut y = linear(&name, h, None, site.channels);
-        y.out_dtype = Some(dtype);
-        let y = y.record(b)?;
+        let y = linear(&name, h, None, site.channels).record(b)?;
         b.output(&name, y)?;
         b.pop_scope();
     }
