@@ -135,23 +135,28 @@ impl Engine {
         Schedule::new(&self.networks.scheduler, settings.schedule())
     }
 
-    /// Turns `picture` into another of `settings.size`.
+    /// Turns `picture` into another of `settings.size` and waits for it.
     ///
     /// # Errors
     /// [`EngineError::Frame`], [`EngineError::Schedule`], [`EngineError::Prompt`] for the settings;
     /// [`EngineError::Kernel`] when the device fails.
     pub fn img2img(&mut self, picture: &Picture, settings: &Settings) -> Result<Picture, EngineError> {
-        let source = Source::Pixels {
-            size: picture.size(),
-            region: settings.fit.region(picture.size(), settings.size),
-        };
-        let schedule = self.prepare(source, settings)?;
-        let stages = self.stages()?;
-        stages.begin.tensor(plans::PIXELS)?.write_u32(&picture.words())?;
-        self.run(&schedule, settings, NoiseSource::Seed(settings.seed), |_| Ok(()))?;
-        let words = self.stages()?.end.tensor(plans::PIXELS)?.read_u32()?;
+        let words = self.submit(picture, settings)?.read_u32()?;
         self.gpu.check()?;
         Picture::from_words(settings.size, &words)
+    }
+
+    /// Queues a picture and returns where it will be: RGBA8 words `[1,H,W,1]` on the device, valid
+    /// until the next call.
+    ///
+    /// # Errors
+    /// As [`Engine::img2img`].
+    pub fn submit(&mut self, picture: &Picture, settings: &Settings) -> Result<GpuTensor, EngineError> {
+        let region = settings.fit.region(picture.size(), settings.size);
+        let schedule = self.prepare(Source::Pixels { size: picture.size(), region }, settings)?;
+        self.begin_tensor(plans::PIXELS)?.write_u32(&picture.words())?;
+        self.run(&schedule, settings, NoiseSource::Seed(settings.seed), |_| Ok(()))?;
+        self.end_tensor(plans::PIXELS)
     }
 
     /// Checks settings and brings plans and prompts up to date.

@@ -180,3 +180,6 @@ pub(crate) fn time(target: Target, config: &UnetConfig, n: u32, dtype: DType) ->
     conditioning::time(&mut b, config, timestep, guidance, dtype)?;
     Ok(b.finish())
 }
+
+#[cfg(test)]
+mod tests;
