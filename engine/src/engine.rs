@@ -85,8 +85,7 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref())?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
-        let plan =
-            plans::text(target, &networks.text.config, networks.text_prefix, [1, tokens], *dtype)?;
+        let plan = plans::text(target, &networks.text.config, networks.text_prefix, [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, *dtype)?;
         let time = networks.unet.prepare(gpu, time, &[])?;
@@ -165,9 +164,10 @@ impl Engine {
         let schedule = self.schedule(settings)?;
         let guided = self.is_guided(settings);
         self.set_prompts(settings, guided)?;
-        let current = self.stages.as_ref().is_some_and(|s| {
-            s.size == settings.size && s.source == source && s.guided == guided
-        });
+        let current = self
+            .stages
+            .as_ref()
+            .is_some_and(|s| s.size == settings.size && s.source == source && s.guided == guided);
         if !current {
             // The old buffers go before the new ones are made.
             self.stages = None;

@@ -175,8 +175,7 @@ pub(crate) fn prompt(
 pub(crate) fn time(target: Target, config: &UnetConfig, n: u32, dtype: DType) -> Result<Plan, KernelError> {
     let mut b = PlanBuilder::new(target);
     let timestep = b.input(TIMESTEP, Shape::vector(n, 1), DType::F32);
-    let guidance =
-        config.time_cond_proj_dim.map(|dim| b.input(GUIDANCE, Shape::vector(n, dim), DType::F32));
+    let guidance = config.time_cond_proj_dim.map(|dim| b.input(GUIDANCE, Shape::vector(n, dim), DType::F32));
     conditioning::time(&mut b, config, timestep, guidance, dtype)?;
     Ok(b.finish())
 }

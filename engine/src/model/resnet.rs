@@ -33,8 +33,7 @@ pub(crate) fn resnet(
     let h = h.record(b)?;
     // A joined input always has more channels than the result, so it always has a shortcut.
     let plain = x2.is_none() && x.shape.c == o;
-    let residual =
-        if plain { x } else { linear(&format!("{name}.conv_shortcut"), x, x2, o).record(b)? };
+    let residual = if plain { x } else { linear(&format!("{name}.conv_shortcut"), x, x2, o).record(b)? };
     let mut h = conv3(&format!("{name}.conv2"), h, o);
     h.residual = Some(residual);
     let h = h.record(b)?;

@@ -3,9 +3,7 @@
 use dreamglass_kernels::ops::{Attention, Geglu, Linear};
 use dreamglass_kernels::{Columns, KernelError, Param, PlanBuilder, Shape, Tensor};
 
-use super::layers::{
-    LAYER_NORM_EPS, group_norm, layer_norm, linear, linear_weight,
-};
+use super::layers::{LAYER_NORM_EPS, group_norm, layer_norm, linear, linear_weight};
 use super::unet::Frame;
 
 /// Epsilon of the normalisation at a transformer's entry (diffusers' `Transformer2DModel`).

@@ -84,8 +84,7 @@ fn a_perfect_prediction_gives_the_picture_back() {
             let schedule = schedule.unwrap_or_else(|| Schedule::new(&config, settings).unwrap());
             let step = schedule.steps[0];
             let x = schedule.start[0] * z + schedule.start[1] * n;
-            let (alpha, beta) =
-                (table().alpha(step.timestep as u32), table().beta(step.timestep as u32));
+            let (alpha, beta) = (table().alpha(step.timestep as u32), table().beta(step.timestep as u32));
             let output = match prediction {
                 Prediction::Epsilon => n,
                 Prediction::Velocity => alpha * n - beta * z,

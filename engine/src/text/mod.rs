@@ -2,4 +2,4 @@
 
 mod tokenizer;
 
-pub use tokenizer::{Tokens, Tokenizer};
+pub use tokenizer::{Tokenizer, Tokens};

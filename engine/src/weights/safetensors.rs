@@ -119,9 +119,7 @@ impl Checkpoint {
             message: format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype),
         })?;
         match values.iter().position(|v| !v.is_finite()) {
-            Some(index) => {
-                Err(EngineError::WeightValue { name: name.into(), index, value: values[index] })
-            }
+            Some(index) => Err(EngineError::WeightValue { name: name.into(), index, value: values[index] }),
             None => Ok(values),
         }
     }
@@ -142,8 +140,7 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str, shape: &[u32]) -> Result<&Entry, EngineError> {
-        let entry =
-            self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
+        let entry = self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
         let expected: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
         if without_kernel(&entry.shape) != without_kernel(&expected) {
             let (name, expected) = (name.into(), shape.to_vec());
@@ -179,9 +176,7 @@ fn without_kernel(shape: &[usize]) -> &[usize] {
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     Some(match dtype {
-        Dtype::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
+        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
         Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
         _ => return None,
@@ -197,7 +192,9 @@ fn describe(error: &SafeTensorError, bytes: &[u8]) -> String {
             format!("is not a safetensors file: it has {length} bytes, fewer than the 8 of a header length")
         }
         SafeTensorError::HeaderTooLarge => {
-            format!("claims a header of {claimed} bytes, more than 100 MB: damaged, or not a safetensors file")
+            format!(
+                "claims a header of {claimed} bytes, more than 100 MB: damaged, or not a safetensors file"
+            )
         }
         SafeTensorError::InvalidHeaderLength => {
             format!("is truncated or damaged: it claims a header of {claimed} bytes and has {length} in all")

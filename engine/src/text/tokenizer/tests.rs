@@ -59,8 +59,7 @@ fn the_longest_prompt_is_read_in_reasonable_time() {
 
 #[test]
 fn the_padding_token_comes_from_the_settings() {
-    const MAP: (&str, &[u8]) =
-        ("tokenizer/special_tokens_map.json", br#"{"pad_token": {"content": "!"}}"#);
+    const MAP: (&str, &[u8]) = ("tokenizer/special_tokens_map.json", br#"{"pad_token": {"content": "!"}}"#);
     const OLD: (&str, &[u8]) =
         ("tokenizer/tokenizer_config.json", br#"{"pad_token": "<|endoftext|>", "model_max_length": 4}"#);
     const NEW: (&str, &[u8]) = (
@@ -83,8 +82,13 @@ fn broken_files_are_named() {
     };
     assert!(error(&[]).contains("tokenizer/vocab.json"));
     assert!(error(&[("tokenizer/tokenizer.json", b"{}")]).contains("tokenizer/tokenizer.json"));
-    assert!(error(&[("tokenizer/vocab.json", b"[]"), ("tokenizer/merges.txt", MERGES)]).contains("not a JSON object"));
-    assert!(error(&[("tokenizer/vocab.json", br#"{"a":0}"#), ("tokenizer/merges.txt", b"")]).contains("text|>"));
+    assert!(
+        error(&[("tokenizer/vocab.json", b"[]"), ("tokenizer/merges.txt", MERGES)])
+            .contains("not a JSON object")
+    );
+    assert!(
+        error(&[("tokenizer/vocab.json", br#"{"a":0}"#), ("tokenizer/merges.txt", b"")]).contains("text|>")
+    );
     let small = Tokenizer::open(&ModelFiles::Embedded(FILES), 8, 16).unwrap_err().to_string();
     assert!(small.contains("id 16"), "{small}");
 }
