@@ -1,9 +1,311 @@
-//! Running plans: weights packed and uploaded, buffers and bind groups prebuilt, one compute pass per replay.
-use std::collections::HashMap;
-use std::sync::Arc;
-use crate::error::KernelError;
-use crate::plan::Plan;
-use crate::tensor::{DType, Shape};
-use crate::target::Target;
-use crate::weight::WeightSource;
+//! Running plans: weights packed and uploaded, buffers and bind groups prebuilt, one compute pass
+//! per replay.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::buffer::{GUARD_BYTES, allocate, read_buffer};
+use crate::error::{KernelError, shape_error};
+use crate::gpu::Gpu;
+use crate::plan::{Dispatch, Operand, Plan, Storage, Variant};
+use crate::shader::{self, Reflection};
+use crate::weight::{Weight, WeightSource};
+
+pub use crate::buffer::GpuTensor;
+
+/// Packed weights and compiled pipelines of one device, shared between the plans of one model.
+#[derive(Debug, Clone, Default)]
+pub struct WeightCache {
+    weights: Arc<Mutex<HashMap<Weight, wgpu::Buffer>>>,
+    pipelines: Arc<Mutex<HashMap<Variant, Arc<Pipeline>>>>,
+}
+
+#[derive(Debug)]
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    reflection: Reflection,
+}
+
+struct Step {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    immediates: Vec<u32>,
+    grid: [u32; 3],
+}
+
+/// A plan prepared on a device.
+pub struct Executable {
+    gpu: Gpu,
+    plan: Plan,
+    steps: Vec<Step>,
+    slots: Vec<wgpu::Buffer>,
+    tensors: HashMap<u32, GpuTensor>,
+}
+
+impl Executable {
+    /// Uploads weights, allocates tensors and compiles kernels. Inputs that are not among
+    /// `externals` get a zeroed buffer of their own.
+    ///
+    /// # Errors
+    /// What the weight source reports; [`KernelError::Shape`] or [`KernelError::DType`] when an
+    /// external does not fit its input; [`KernelError::Compile`]; [`KernelError::OutOfMemory`].
+    pub fn new(
+        gpu: &Gpu,
+        plan: Plan,
+        source: &dyn WeightSource,
+        cache: &WeightCache,
+        externals: &[(&str, GpuTensor)],
+    ) -> Result<Self, KernelError> {
+        let tensors = bind_tensors(gpu, &plan, externals)?;
+        let slots = plan.memory.slot_bytes.iter().enumerate();
+        let slots: Vec<wgpu::Buffer> = slots
+            .map(|(ix, &bytes)| allocate(gpu, &format!("slot {ix}"), bytes))
+            .collect::<Result<_, _>>()?;
+        let mut weights = Vec::with_capacity(plan.weights.len());
+        for weight in &plan.weights {
+            weights.push(cache.weight(gpu, weight, source)?);
+        }
+        let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
+        let dispatches = std::mem::take(&mut executable.plan.dispatches);
+        for dispatch in &dispatches {
+            let step = executable.prepare(dispatch, &weights, cache)?;
+            executable.steps.push(step);
+        }
+        executable.plan.dispatches = dispatches;
+        Ok(executable)
+    }
+    /// An input or output by name.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when the plan has none of that name.
+    pub fn tensor(&self, name: &str) -> Result<GpuTensor, KernelError> {
+        let found = self.plan.named(name).and_then(|(id, _)| self.tensors.get(&id));
+        found
+            .cloned()
+            .ok_or_else(|| shape_error("executable", format!("an input or output called `{name}`"), "none"))
+    }
+    /// Encodes one compute pass and submits it, without waiting.
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`] or [`KernelError::Device`] when
+    /// something went wrong since the last call.
+    pub fn run(&self) -> Result<(), KernelError> {
+        let device = self.gpu.device();
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for step in &self.steps {
+                pass.set_pipeline(&step.pipeline.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                if !step.immediates.is_empty() {
+                    pass.set_immediates(0, bytemuck::cast_slice(&step.immediates));
+                }
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            }
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.check()
+    }
+    /// The plan that this runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// Fills every slot, output and guard area with the word `pattern` (a NaN, in tests), so that
+    /// a read of something unwritten or a write out of bounds shows.
+    pub fn poison(&self, pattern: u32) {
+        let fill = |buffer: &wgpu::Buffer, from: u64| {
+            let words = vec![pattern; ((buffer.size() - from) / 4) as usize];
+            self.gpu.queue().write_buffer(buffer, from, bytemuck::cast_slice(&words));
+        };
+        for slot in &self.slots {
+            fill(slot, 0);
+        }
+        for (id, tensor) in &self.tensors {
+            match self.plan.values[*id as usize].storage {
+                Storage::Output(_) => fill(&tensor.buffer, 0),
+                _ => fill(&tensor.buffer, tensor.buffer.size() - GUARD_BYTES),
+            }
+        }
+    }
+    /// Whether the words behind every tensor still hold `pattern`.
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], [`KernelError::Device`] when reading back fails.
+    pub fn guards_intact(&self, pattern: u32) -> Result<bool, KernelError> {
+        for buffer in self.slots.iter().chain(self.tensors.values().map(|t| &t.buffer)) {
+            let bytes = read_buffer(&self.gpu, buffer, buffer.size() - GUARD_BYTES, GUARD_BYTES)?;
+            if bytes.chunks_exact(4).any(|w| w != pattern.to_le_bytes()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+    fn prepare(
+        &self,
+        dispatch: &Dispatch,
+        weights: &[wgpu::Buffer],
+        cache: &WeightCache,
+    ) -> Result<Step, KernelError> {
+        let pipeline = cache.pipeline(&self.gpu, &dispatch.variant)?;
+        check_interface(dispatch, &pipeline.reflection)?;
+        let mut entries = Vec::with_capacity(dispatch.bindings.len());
+        for info in &pipeline.reflection.bindings {
+            let bound = dispatch.bindings.iter().find(|(name, _, _)| *name == info.name);
+            let Some((_, operand, _)) = bound else { continue };
+            let (buffer, bytes) = match operand {
+                Operand::Weight(ix) => (&weights[*ix as usize], self.plan.weights[*ix as usize].bytes()),
+                Operand::Tensor(id) => self.storage(*id)?,
+            };
+            let size = wgpu::BufferSize::new(bytes.max(16).next_multiple_of(16));
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size });
+            entries.push(wgpu::BindGroupEntry { binding: info.binding, resource });
+        }
+        let bind_group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&dispatch.label),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        Ok(Step { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid })
+    }
+    fn storage(&self, id: u32) -> Result<(&wgpu::Buffer, u64), KernelError> {
+        let bytes = self.plan.values[id as usize].bytes();
+        if let Some(tensor) = self.tensors.get(&id) {
+            return Ok((&tensor.buffer, bytes));
+        }
+        let slot = self.plan.memory.slot_of[id as usize];
+        slot.map(|s| (&self.slots[s as usize], bytes))
+            .ok_or_else(|| shape_error("plan", "a slot", format!("%{id}")))
+    }
+}
+
+/// Buffers of a plan's inputs and outputs, by tensor id.
+fn bind_tensors(
+    gpu: &Gpu,
+    plan: &Plan,
+    externals: &[(&str, GpuTensor)],
+) -> Result<HashMap<u32, GpuTensor>, KernelError> {
+    let mut tensors = HashMap::new();
+    for (name, tensor) in externals {
+        let Some((id, value)) = plan.named(name) else {
+            return Err(shape_error("externals", "a name of the plan", name));
+        };
+        if value.shape != tensor.shape {
+            return Err(shape_error(name, value.shape, tensor.shape));
+        }
+        if value.dtype != tensor.dtype {
+            let (expected, got) = (value.dtype.to_string(), tensor.dtype.to_string());
+            return Err(KernelError::DType { op: (*name).into(), expected, got });
+        }
+        tensors.insert(id, tensor.clone());
+    }
+    for (id, value) in plan.values.iter().enumerate() {
+        let id = id as u32;
+        if let (Storage::Input(name) | Storage::Output(name), false) =
+            (&value.storage, tensors.contains_key(&id))
+        {
+            tensors.insert(id, GpuTensor::named(gpu, name, value.shape, value.dtype)?);
+        }
+    }
+    Ok(tensors)
+}
+
+/// The op's bindings and immediates against what the shader declares: a difference is our bug.
+fn check_interface(dispatch: &Dispatch, reflection: &Reflection) -> Result<(), KernelError> {
+    let mut bound: Vec<(&str, bool)> = dispatch.bindings.iter().map(|(n, _, w)| (*n, *w)).collect();
+    let mut declared: Vec<(&str, bool)> =
+        reflection.bindings.iter().map(|b| (b.name.as_str(), b.writable)).collect();
+    bound.sort_unstable();
+    declared.sort_unstable();
+    let bytes = dispatch.immediates.len() as u32 * 4;
+    if bound == declared && bytes == reflection.immediate_bytes {
+        return Ok(());
+    }
+    let message = format!(
+        "the op binds {bound:?} and {bytes} immediate bytes, the shader declares {declared:?} and {}",
+        reflection.immediate_bytes
+    );
+    Err(KernelError::Compile { variant: dispatch.variant.to_string(), message })
+}
+
+impl WeightCache {
+    fn weight(
+        &self,
+        gpu: &Gpu,
+        weight: &Weight,
+        source: &dyn WeightSource,
+    ) -> Result<wgpu::Buffer, KernelError> {
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(buffer) = weights.get(weight) {
+            return Ok(buffer.clone());
+        }
+        let packed = weight.pack(&weight.param.read(source)?);
+        let buffer = allocate(gpu, &weight.param.name(), packed.len() as u64)?;
+        gpu.queue().write_buffer(&buffer, 0, &packed);
+        weights.insert(weight.clone(), buffer.clone());
+        Ok(buffer)
+    }
+    fn pipeline(&self, gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, KernelError> {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(variant) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(compile(gpu, variant)?);
+        pipelines.insert(variant.clone(), Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+}
+
+fn compile(gpu: &Gpu, variant: &Variant) -> Result<Pipeline, KernelError> {
+    let wgsl = shader::render(variant)?;
+    let reflection = shader::reflect(variant, &wgsl)?;
+    let device = gpu.device();
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let source = wgpu::ShaderSource::Wgsl(wgsl.into());
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(variant.stem), source };
+    let module = if gpu.runtime_checks() {
+        device.create_shader_module(descriptor)
+    } else {
+        // SAFETY: kernels index within the shapes that their op checked when recording, and the
+        // same kernels are tested with checks on, poisoned buffers and guard words.
+        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    };
+    let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection.bindings.iter().map(layout_entry).collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(variant.stem),
+        entries: &entries,
+    });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(variant.stem),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: reflection.immediate_bytes,
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(variant.stem),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    match pollster::block_on(scope.pop()) {
+        Some(error) => Err(KernelError::Compile { variant: variant.to_string(), message: error.to_string() }),
+        None => Ok(Pipeline { pipeline, layout, reflection }),
+    }
+}
+
+fn layout_entry(info: &shader::BindingInfo) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding: info.binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: !info.writable },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

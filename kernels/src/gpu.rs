@@ -1,1 +1,267 @@
 //! Adapters and the device: choice, capabilities, limits, loss.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::KernelError;
+use crate::target::{Target, Tier};
+
+/// Which adapter to open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdapterChoice {
+    /// The first of [`adapters`]: discrete GPUs first, software adapters last.
+    #[default]
+    Auto,
+    /// By its index in [`adapters`].
+    Index(usize),
+    /// By a part of its name, ignoring case.
+    Name(String),
+}
+
+/// How to open a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub adapter: AdapterChoice,
+    /// Whether shaders check their indices, loops and divisions: on in tests, off when shipped.
+    pub runtime_checks: bool,
+    /// Kernel family to use instead of the adapter's own.
+    pub tier: Option<Tier>,
+}
+
+/// What is known of an adapter before it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterSummary {
+    /// Position in [`adapters`].
+    pub index: usize,
+    /// The driver's name for it.
+    pub name: String,
+    /// Graphics interface, such as `vulkan`.
+    pub backend: String,
+    /// Kind, such as `DiscreteGpu` or `Cpu`.
+    pub device_type: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Whether it runs on the CPU.
+    pub is_software: bool,
+    /// Whether shaders have a native half type (storage is packed either way).
+    pub has_f16: bool,
+    /// Smallest and largest subgroup; zeros where there are none.
+    pub subgroup_sizes: [u32; 2],
+    /// Kernel family it gets.
+    pub tier: Tier,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    summary: AdapterSummary,
+    target: Target,
+    runtime_checks: bool,
+    failure: Arc<Mutex<Option<KernelError>>>,
+}
+
+/// An open device. Clones share it.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gpu").field(&self.0.summary).finish()
+    }
+}
+
+/// Every adapter that can compute, software adapters last.
+pub fn adapters() -> Vec<AdapterSummary> {
+    enumerate().iter().enumerate().map(|(ix, adapter)| summarise(ix, adapter)).collect()
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    if !cfg!(debug_assertions) {
+        descriptor.flags = wgpu::InstanceFlags::empty();
+    }
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    adapters.retain(|a| a.features().contains(wgpu::Features::IMMEDIATES));
+    adapters.sort_by_key(|a| match a.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    let has_subgroups = features.contains(wgpu::Features::SUBGROUP);
+    let subgroup_sizes =
+        if has_subgroups { [info.subgroup_min_size, info.subgroup_max_size] } else { [0, 0] };
+    let is_software = info.device_type == wgpu::DeviceType::Cpu;
+    let has_fixed_lanes = subgroup_sizes[0] == subgroup_sizes[1] && matches!(subgroup_sizes[0], 4 | 8 | 16);
+    AdapterSummary {
+        index,
+        name: info.name,
+        backend: info.backend.to_string(),
+        device_type: format!("{:?}", info.device_type),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        is_software,
+        has_f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroup_sizes,
+        tier: if is_software && has_fixed_lanes { Tier::Lane } else { Tier::Tile },
+        max_buffer_bytes: limits.max_buffer_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+    }
+}
+
+fn choose(list: &[AdapterSummary], choice: &AdapterChoice) -> Result<usize, KernelError> {
+    let names = || {
+        let all: Vec<String> =
+            list.iter().map(|a| format!("{}: {} ({})", a.index, a.name, a.backend)).collect();
+        if all.is_empty() { "there is none".to_string() } else { format!("there are {}", all.join(", ")) }
+    };
+    let found = match choice {
+        AdapterChoice::Auto => (!list.is_empty()).then_some(0),
+        AdapterChoice::Index(ix) => (*ix < list.len()).then_some(*ix),
+        AdapterChoice::Name(name) => {
+            let name = name.to_lowercase();
+            list.iter().position(|a| a.name.to_lowercase().contains(&name))
+        }
+    };
+    found.ok_or_else(|| {
+        let wanted = match choice {
+            AdapterChoice::Auto => "any adapter with Vulkan, Metal or DX12".to_string(),
+            AdapterChoice::Index(ix) => format!("adapter {ix}"),
+            AdapterChoice::Name(name) => format!("an adapter whose name contains `{name}`"),
+        };
+        KernelError::NoAdapter { message: format!("no adapter found: wanted {wanted}, {}", names()) }
+    })
+}
+
+impl Gpu {
+    /// Opens an adapter with all it offers of what kernels use.
+    ///
+    /// # Errors
+    /// [`KernelError::NoAdapter`] when none fits the choice, [`KernelError::Unsupported`] when it
+    /// cannot run the tier asked for, [`KernelError::Device`] when the driver refuses.
+    pub fn open(options: &GpuOptions) -> Result<Self, KernelError> {
+        let adapters = enumerate();
+        let list: Vec<AdapterSummary> = adapters.iter().enumerate().map(|(i, a)| summarise(i, a)).collect();
+        let index = choose(&list, &options.adapter)?;
+        let (adapter, mut summary) = (&adapters[index], list[index].clone());
+        if let Some(tier) = options.tier {
+            if tier == Tier::Lane && !matches!(summary.subgroup_sizes, [4, 4] | [8, 8] | [16, 16]) {
+                let what = format!(
+                    "the lane tier needs fixed subgroups of 4, 8 or 16, got {:?}",
+                    summary.subgroup_sizes
+                );
+                return Err(KernelError::Unsupported { op: summary.name, what });
+            }
+            summary.tier = tier;
+        }
+        let wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SUBGROUP;
+        let mut limits = adapter.limits();
+        limits.max_immediate_size = limits.max_immediate_size.min(128);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("dreamglass"),
+            required_features: adapter.features() & wanted,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| KernelError::Device { message: format!("{}: {e}", summary.name) })?;
+        let failure = watch(&device);
+        let target = Target {
+            tier: summary.tier,
+            lanes: if summary.subgroup_sizes[0] == summary.subgroup_sizes[1] {
+                summary.subgroup_sizes[0]
+            } else {
+                0
+            },
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+        };
+        let runtime_checks = options.runtime_checks;
+        Ok(Self(Arc::new(Inner { device, queue, summary, target, runtime_checks, failure })))
+    }
+    /// What was opened.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.0.summary
+    }
+    /// What plans for this device are recorded for.
+    pub fn target(&self) -> Target {
+        self.0.target
+    }
+    /// The first thing that went wrong on the device since the last call, if anything did. A lost
+    /// device stays lost.
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`] or [`KernelError::Device`].
+    pub fn check(&self) -> Result<(), KernelError> {
+        let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
+            None => Ok(()),
+            Some(lost @ KernelError::DeviceLost { .. }) => Err(lost.clone()),
+            Some(_) => Err(failure.take().unwrap_or(KernelError::Device { message: String::new() })),
+        }
+    }
+    /// The wgpu device, for sinks that present from the GPU.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+    /// The wgpu queue, for sinks that present from the GPU.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+    /// Whether shaders are compiled with runtime checks.
+    pub fn runtime_checks(&self) -> bool {
+        self.0.runtime_checks
+    }
+}
+
+/// Collects what the driver reports outside calls.
+fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<KernelError>>> {
+    let failure = Arc::new(Mutex::new(None));
+    let on_lost = Arc::clone(&failure);
+    device.set_device_lost_callback(move |reason, message| {
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            let mut slot = on_lost.lock().unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(KernelError::DeviceLost { reason: format!("{reason:?}: {message}") });
+        }
+    });
+    let on_error = Arc::clone(&failure);
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let mut slot = on_error.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(from_wgpu(error, "an operation", 0));
+    }));
+    failure
+}
+
+/// Translates a wgpu error; `what` and `bytes` describe what was being done.
+pub(crate) fn from_wgpu(error: wgpu::Error, what: &str, bytes: u64) -> KernelError {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => KernelError::OutOfMemory { what: what.into(), bytes },
+        other => KernelError::Device { message: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_that_fits_nothing_names_what_there_is() {
+        let message = |choice| choose(&[], &choice).map_err(|e| e.to_string());
+        assert!(
+            message(AdapterChoice::Index(3)).is_err_and(|m| m.contains("adapter 3") && m.contains("none"))
+        );
+        assert!(message(AdapterChoice::Name("rtx".into())).is_err_and(|m| m.contains("rtx")));
+    }
+}

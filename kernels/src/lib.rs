@@ -4,8 +4,10 @@
 //! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it. [`reference`] holds the
 //! same ops as plain f64 loops, the truth that tests compare with.
 
+mod buffer;
 pub mod error;
-
+pub mod exec;
+pub mod gpu;
 
 pub mod memory;
 pub mod ops;

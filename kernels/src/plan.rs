@@ -138,7 +138,11 @@ impl PlanBuilder {
     /// # Errors
     /// [`KernelError::Shape`] when the tensor is an input or an output already, or the name is taken.
     pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<(), KernelError> {
-        if self.values.iter().any(|v| matches!(&v.storage, Storage::Output(n) | Storage::Input(n) if n == name)) {
+        if self
+            .values
+            .iter()
+            .any(|v| matches!(&v.storage, Storage::Output(n) | Storage::Input(n) if n == name))
+        {
             return Err(shape_error("output", "a name that is not taken", name));
         }
         let value = &mut self.values[tensor.id as usize];
@@ -183,7 +187,11 @@ impl PlanBuilder {
                 Operand::Weight(ix) => self.weights[*ix as usize].bytes(),
             };
             if bytes > self.target.max_binding_bytes {
-                return Err(limit(format!("{label}: binding `{name}`"), bytes, self.target.max_binding_bytes));
+                return Err(limit(
+                    format!("{label}: binding `{name}`"),
+                    bytes,
+                    self.target.max_binding_bytes,
+                ));
             }
         }
         let widest = dispatch.grid.iter().copied().max().unwrap_or(0);

@@ -34,7 +34,15 @@ pub struct Linear {
 impl Linear {
     /// A plain product.
     pub fn new(x: Tensor, weight: Param) -> Self {
-        Self { x, x2: None, weight, bias: None, residual: None, activation: Activation::None, out_dtype: None }
+        Self {
+            x,
+            x2: None,
+            weight,
+            bias: None,
+            residual: None,
+            activation: Activation::None,
+            out_dtype: None,
+        }
     }
     /// Records it.
     ///

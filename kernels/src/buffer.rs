@@ -1,0 +1,179 @@
+//! Tensors in GPU memory: allocation, writing and reading.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::error::{KernelError, shape_error};
+use crate::gpu::{Gpu, from_wgpu};
+use crate::tensor::{DType, Shape};
+use crate::weight::to_bytes;
+
+/// Words behind every buffer that no kernel may touch; tests fill and check them.
+pub(crate) const GUARD_BYTES: u64 = 64;
+/// How long a read-back waits before the device counts as lost.
+const READ_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Allocates a zeroed storage buffer of `bytes` and its guard words.
+pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<wgpu::Buffer, KernelError> {
+    let size = bytes.max(16).next_multiple_of(16) + GUARD_BYTES;
+    let limit = gpu.summary().max_buffer_bytes;
+    if size > limit {
+        return Err(KernelError::Limit { what: what.into(), needed: size, limit });
+    }
+    let device = gpu.device();
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+    let buffer = device.create_buffer(&descriptor);
+    let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
+    match errors.into_iter().flatten().next() {
+        Some(error) => Err(from_wgpu(error, what, size)),
+        None => Ok(buffer),
+    }
+}
+
+/// A tensor in GPU memory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct GpuTensor {
+    gpu: Gpu,
+    pub(crate) buffer: wgpu::Buffer,
+    /// Shape `[N,H,W,C]`.
+    pub shape: Shape,
+    /// Storage type.
+    pub dtype: DType,
+}
+
+impl GpuTensor {
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`KernelError::Limit`] or [`KernelError::OutOfMemory`].
+    pub fn new(gpu: &Gpu, shape: Shape, dtype: DType) -> Result<Self, KernelError> {
+        Self::named(gpu, "tensor", shape, dtype)
+    }
+    pub(crate) fn named(gpu: &Gpu, name: &str, shape: Shape, dtype: DType) -> Result<Self, KernelError> {
+        let buffer = allocate(gpu, &format!("{name} {dtype}{shape}"), shape.bytes(dtype))?;
+        Ok(Self { gpu: gpu.clone(), buffer, shape, dtype })
+    }
+    /// Writes unpadded NHWC values, converted to the storage type and channel pitch.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for a [`DType::U32`] tensor.
+    pub fn write_f32(&self, values: &[f32]) -> Result<(), KernelError> {
+        self.expect_len(values.len())?;
+        if self.dtype == DType::U32 {
+            return Err(self.dtype_error("a float type"));
+        }
+        let (c, pitch) = (self.shape.c as usize, self.shape.pitch() as usize);
+        let bytes = if c == pitch {
+            to_bytes(values, self.dtype)
+        } else {
+            let mut padded = vec![0.0; self.shape.rows() as usize * pitch];
+            for (row, source) in padded.chunks_exact_mut(pitch).zip(values.chunks_exact(c)) {
+                row[..c].copy_from_slice(source);
+            }
+            to_bytes(&padded, self.dtype)
+        };
+        self.gpu.queue().write_buffer(&self.buffer, 0, &bytes);
+        self.gpu.check()
+    }
+    /// Writes words.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for a float tensor.
+    pub fn write_u32(&self, values: &[u32]) -> Result<(), KernelError> {
+        self.expect_len(values.len())?;
+        if self.dtype != DType::U32 {
+            return Err(self.dtype_error("u32"));
+        }
+        self.gpu.queue().write_buffer(&self.buffer, 0, bytemuck::cast_slice(values));
+        self.gpu.check()
+    }
+    /// Reads unpadded NHWC values, waiting for the device.
+    ///
+    /// # Errors
+    /// [`KernelError::DType`] for a [`DType::U32`] tensor, [`KernelError::DeviceLost`], [`KernelError::Device`].
+    pub fn read_f32(&self) -> Result<Vec<f32>, KernelError> {
+        let bytes = self.read_bytes(0, self.shape.bytes(self.dtype))?;
+        let padded: Vec<f32> = match self.dtype {
+            DType::U32 => return Err(self.dtype_error("a float type")),
+            DType::F32 => bytemuck::pod_collect_to_vec(&bytes),
+            DType::F16 => {
+                let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(&bytes);
+                halves.into_iter().map(half::f16::to_f32).collect()
+            }
+        };
+        let (c, pitch) = (self.shape.c as usize, self.shape.pitch() as usize);
+        Ok(padded.chunks_exact(pitch).flat_map(|row| &row[..c]).copied().collect())
+    }
+    /// Reads words, waiting for the device.
+    ///
+    /// # Errors
+    /// [`KernelError::DType`] for a float tensor, [`KernelError::DeviceLost`], [`KernelError::Device`].
+    pub fn read_u32(&self) -> Result<Vec<u32>, KernelError> {
+        if self.dtype != DType::U32 {
+            return Err(self.dtype_error("u32"));
+        }
+        Ok(bytemuck::pod_collect_to_vec(&self.read_bytes(0, self.shape.bytes(self.dtype))?))
+    }
+    /// Reads the raw storage bytes, channel padding included.
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], [`KernelError::Device`].
+    pub fn read_raw(&self) -> Result<Vec<u8>, KernelError> {
+        self.read_bytes(0, self.shape.bytes(self.dtype))
+    }
+    fn read_bytes(&self, from: u64, bytes: u64) -> Result<Vec<u8>, KernelError> {
+        read_buffer(&self.gpu, &self.buffer, from, bytes)
+    }
+    fn expect_len(&self, got: usize) -> Result<(), KernelError> {
+        let expected = self.shape.elements();
+        if got as u64 == expected {
+            Ok(())
+        } else {
+            Err(shape_error("write", format!("{expected} values for {}", self.shape), got))
+        }
+    }
+    fn dtype_error(&self, expected: &str) -> KernelError {
+        let got = self.dtype.to_string();
+        KernelError::DType { op: "tensor access".into(), expected: expected.into(), got }
+    }
+}
+
+/// Copies a range of a buffer to the host; `from` is a multiple of 4.
+pub(crate) fn read_buffer(
+    gpu: &Gpu,
+    buffer: &wgpu::Buffer,
+    from: u64,
+    bytes: u64,
+) -> Result<Vec<u8>, KernelError> {
+    gpu.check()?;
+    let device = gpu.device();
+    let size = bytes.next_multiple_of(4);
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("readback"),
+        size,
+        usage,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(buffer, from, &staging, 0, size);
+    let index = gpu.queue().submit([encoder.finish()]);
+    let (sender, receiver) = mpsc::channel();
+    staging.map_async(wgpu::MapMode::Read, .., move |result| {
+        let _ = sender.send(result);
+    });
+    let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(READ_TIMEOUT) };
+    device
+        .poll(wait)
+        .map_err(|e| KernelError::DeviceLost { reason: format!("waiting for a read-back: {e}") })?;
+    gpu.check()?;
+    match receiver.recv() {
+        Ok(Ok(())) => {}
+        other => return Err(KernelError::Device { message: format!("read-back failed: {other:?}") }),
+    }
+    let view = staging.get_mapped_range(..).map_err(|e| KernelError::Device { message: e.to_string() })?;
+    Ok(view[..bytes as usize].to_vec())
+}

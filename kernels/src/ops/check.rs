@@ -1,0 +1,68 @@
+//! Checks, grids and variant lists that several ops share.
+
+use crate::error::KernelError;
+use crate::plan::{Define, PlanBuilder, Variant};
+use crate::target::Target;
+use crate::tensor::{DType, Tensor};
+
+/// Invocations in a workgroup of the kernels that treat every element by itself.
+pub(super) const THREADS: u32 = 64;
+
+/// Refuses a tensor that does not hold f16 or f32.
+pub(super) fn float(op: &str, tensor: Tensor) -> Result<(), KernelError> {
+    float_dtype(op, tensor.dtype)
+}
+
+/// Refuses a storage type other than f16 and f32.
+pub(super) fn float_dtype(op: &str, dtype: DType) -> Result<(), KernelError> {
+    if dtype == DType::U32 {
+        return Err(KernelError::DType { op: op.into(), expected: "f16 or f32".into(), got: dtype.to_string() });
+    }
+    Ok(())
+}
+
+/// Refuses a tensor that is not of `expected` storage.
+pub(super) fn dtype(op: &str, tensor: Tensor, expected: DType) -> Result<(), KernelError> {
+    if tensor.dtype != expected {
+        return Err(KernelError::DType {
+            op: op.into(),
+            expected: expected.to_string(),
+            got: tensor.dtype.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// `groups` workgroups folded into two dimensions where one would be too long, and the length
+/// of a row of that grid: workgroup `(x, y)` is number `y·row + x`.
+pub(super) fn fold(plan: &PlanBuilder, groups: u32) -> ([u32; 3], u32) {
+    let rows = groups.div_ceil(plan.target().max_workgroups).max(1);
+    let row = groups.div_ceil(rows).max(1);
+    ([row, rows, 1], row)
+}
+
+/// A grid of [`THREADS`]-wide workgroups that covers `threads` invocations, and the invocations
+/// in a row of that grid: invocation `(x, y)` is number `y·row + x`.
+pub(super) fn cover(plan: &PlanBuilder, threads: u32) -> ([u32; 3], u32) {
+    let (grid, row) = fold(plan, threads.div_ceil(THREADS));
+    (grid, row * THREADS)
+}
+
+/// A storage type as a template sees it.
+pub(super) fn define(dtype: DType) -> Define {
+    Define::Str(dtype.name())
+}
+
+/// The distinct variants that `record` leads to on every tier.
+pub(super) fn recorded(record: impl Fn(&mut PlanBuilder) -> Result<(), KernelError>) -> Vec<Variant> {
+    let mut variants = Vec::new();
+    for target in [Target::tile(), Target::lane(4), Target::lane(8)] {
+        let mut plan = PlanBuilder::new(target);
+        // The arguments are ours and fixed: a refusal is a bug in the op.
+        record(&mut plan).expect("a listed variant records");
+        variants.extend(plan.finish().dispatches.into_iter().map(|d| d.variant));
+    }
+    variants.sort();
+    variants.dedup();
+    variants
+}
