@@ -58,6 +58,7 @@ struct Stages {
     guided: bool,
     begin: Executable,
     denoise: Executable,
+    carry: Executable,
     end: Executable,
     /// Seed of the noise in `begin`.
     seed: Option<u64>,
@@ -206,9 +207,10 @@ impl Engine {
         let mut sources = vec![&begin, &self.time, &self.prompt.executable];
         sources.extend(self.negative.as_ref().map(|n| &n.executable));
         let denoise = networks.unet.prepare(gpu, denoise, &sources)?;
+        let carry = networks.unet.prepare(gpu, plans::carry(target, shape)?, &[&denoise])?;
         let end = plans::end(target, &vae.config, shape, vae.config.scaling_factor as f32, *dtype)?;
         let end = vae.prepare(gpu, end, &[&denoise])?;
-        Ok(Stages { size, source, guided, begin, denoise, end, seed: None })
+        Ok(Stages { size, source, guided, begin, denoise, carry, end, seed: None })
     }
 
     /// Shape of the latents of a picture of `size`.
@@ -232,7 +234,7 @@ impl Engine {
             self.set_time(step.timestep, settings.guidance)?;
             let stages = self.stages()?;
             if k > 0 {
-                copy(&stages.denoise.tensor(plans::NEXT)?, &stages.denoise.tensor(plans::SAMPLE)?)?;
+                stages.carry.run()?;
             }
             stages.write_step(step, guidance, noise, k)?;
             stages.denoise.run()?;
@@ -349,11 +351,6 @@ impl NoiseSource<'_> {
             }),
         }
     }
-}
-
-/// Copies a tensor on the device.
-fn copy(from: &GpuTensor, to: &GpuTensor) -> Result<(), EngineError> {
-    Ok(to.write_f32(&from.read_f32()?)?)
 }
 
 fn not_prepared() -> EngineError {

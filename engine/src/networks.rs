@@ -28,8 +28,8 @@ impl<C> Network<C> {
         let checkpoint = Checkpoint::open(files, folder)?;
         Ok(Self { config, checkpoint, cache: WeightCache::default() })
     }
-    /// Makes `plan` ready to run. Inputs that are named like an input or output of `sources` share
-    /// its buffer. Weights are checked before the first is read.
+    /// Makes `plan` ready to run. Inputs and outputs that are named like an input or output of
+    /// `sources` share its buffer. Weights are checked before the first is read.
     pub fn prepare(&self, gpu: &Gpu, plan: Plan, sources: &[&Executable]) -> Result<Executable, EngineError> {
         self.checkpoint.check(&plan)?;
         let externals = externals(&plan, sources)?;
@@ -38,11 +38,11 @@ impl<C> Network<C> {
     }
 }
 
-/// The inputs of `plan` that one of `sources` has under the same name.
+/// The inputs and outputs of `plan` that one of `sources` has under the same name.
 fn externals(plan: &Plan, sources: &[&Executable]) -> Result<Vec<(String, GpuTensor)>, EngineError> {
     let mut found = Vec::new();
     for value in &plan.values {
-        let Storage::Input(name) = &value.storage else { continue };
+        let (Storage::Input(name) | Storage::Output(name)) = &value.storage else { continue };
         if let Some(source) = sources.iter().find(|s| s.plan().named(name).is_some()) {
             found.push((name.clone(), source.tensor(name)?));
         }

@@ -111,6 +111,19 @@ pub(crate) fn denoise(
     Ok(b.finish())
 }
 
+/// From the sample after a step to the sample of the next one: a copy on the device.
+pub(crate) fn carry(target: Target, shape: Shape) -> Result<Plan, KernelError> {
+    let mut b = PlanBuilder::new(target);
+    let next = b.input(NEXT, shape, DType::F32);
+    let coefficients = Coefficients::Constant(vec![1.0]);
+    let activation = Activation::None;
+    let copy =
+        LinearCombination { terms: vec![next], coefficients, offset: 0.0, activation, out_dtype: DType::F32 };
+    let sample = copy.record(&mut b)?;
+    b.output(SAMPLE, sample)?;
+    Ok(b.finish())
+}
+
 /// From clean latents to a picture, as a tensor and as RGBA8 words.
 pub(crate) fn end(
     target: Target,
