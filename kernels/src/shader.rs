@@ -4,6 +4,7 @@
 //! cannot take pointers into storage or workgroup memory. naga parses the result, and the
 //! workgroup size, bindings and accesses are read from it, never repeated in Rust.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use minijinja::syntax::SyntaxConfig;
@@ -16,6 +17,18 @@ use crate::plan::{Define, Variant};
 const SOURCES: &[(&str, &str)] = &[
     ("shared/io.wgsl", include_str!("../../wgsl/shared/io.wgsl")),
     ("shared/activation.wgsl", include_str!("../../wgsl/shared/activation.wgsl")),
+    ("attention_lane.wgsl", include_str!("../../wgsl/attention_lane.wgsl")),
+    ("attention_tile.wgsl", include_str!("../../wgsl/attention_tile.wgsl")),
+    ("embedding.wgsl", include_str!("../../wgsl/embedding.wgsl")),
+    ("geglu.wgsl", include_str!("../../wgsl/geglu.wgsl")),
+    ("group_norm_apply.wgsl", include_str!("../../wgsl/group_norm_apply.wgsl")),
+    ("group_norm_combine.wgsl", include_str!("../../wgsl/group_norm_combine.wgsl")),
+    ("group_norm_partial.wgsl", include_str!("../../wgsl/group_norm_partial.wgsl")),
+    ("layer_norm.wgsl", include_str!("../../wgsl/layer_norm.wgsl")),
+    ("linear_combination.wgsl", include_str!("../../wgsl/linear_combination.wgsl")),
+    ("picture_in.wgsl", include_str!("../../wgsl/picture_in.wgsl")),
+    ("picture_out.wgsl", include_str!("../../wgsl/picture_out.wgsl")),
+    ("timestep_embedding.wgsl", include_str!("../../wgsl/timestep_embedding.wgsl")),
 ];
 
 fn environment() -> &'static Environment<'static> {
@@ -44,7 +57,7 @@ pub fn render(variant: &Variant) -> Result<String, KernelError> {
         variant: variant.to_string(),
         message: format!("{e:#}"),
     };
-    let context: Value = variant
+    let context: BTreeMap<&str, Value> = variant
         .defines
         .iter()
         .map(|(name, value)| {
@@ -56,7 +69,7 @@ pub fn render(variant: &Variant) -> Result<String, KernelError> {
             (*name, value)
         })
         .collect();
-    environment().get_template(&path).map_err(fail)?.render(context).map_err(fail)
+    environment().get_template(&path).map_err(fail)?.render(Value::from(context)).map_err(fail)
 }
 
 /// A binding as the shader declares it.

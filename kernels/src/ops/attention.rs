@@ -1,8 +1,13 @@
 //! Fused multi-head attention with an online softmax.
 
-use crate::error::KernelError;
-use crate::plan::PlanBuilder;
-use crate::tensor::{Columns, Tensor};
+use crate::error::{KernelError, shape_error};
+use crate::ops::check;
+use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
+use crate::target::{Target, Tier};
+use crate::tensor::{Columns, DType, Shape, Tensor};
+
+/// Queries that a lane owns on CPU adapters.
+const LANE_QUERIES: u32 = 1;
 
 /// `softmax(q·kᵀ·scale + mask)·v` per head; scores are never stored.
 ///
@@ -41,7 +46,111 @@ impl Attention {
     /// # Errors
     /// See [`Attention`].
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
-        let _ = plan;
-        Err(KernelError::Unsupported { op: "attention".into(), what: "not written yet".into() })
+        let (shape, quads) = self.check()?;
+        let Self { q, k, v, heads, .. } = self;
+        let y = plan.slot(shape, q.tensor.dtype);
+        let (queries, keys) = (shape.positions(), k.tensor.shape.positions());
+        let pitch = |columns: Columns| columns.tensor.shape.pitch() / 4;
+        let rows = |columns: Columns| if columns.tensor.shape.n > 1 { keys } else { 0 };
+        let (variant, block) = self.variant(plan.target(), quads);
+        plan.dispatch(Dispatch {
+            label: "attention".into(),
+            variant,
+            bindings: vec![
+                ("q", q.tensor.operand(), false),
+                ("k", k.tensor.operand(), false),
+                ("v", v.tensor.operand(), false),
+                ("y", y.operand(), true),
+            ],
+            immediates: vec![
+                queries,
+                keys,
+                pitch(q),
+                pitch(k),
+                pitch(v),
+                shape.pitch() / 4,
+                q.offset / 4,
+                k.offset / 4,
+                v.offset / 4,
+                rows(k),
+                rows(v),
+                (self.scale * std::f32::consts::LOG2_E).to_bits(),
+            ],
+            grid: [queries.div_ceil(block), heads, shape.n],
+            // Both products; under the causal mask half of them.
+            flops: 4 * shape.elements() * u64::from(keys) / if self.causal { 2 } else { 1 },
+        })?;
+        Ok(y)
     }
+
+    /// The result's shape and the quads of a head.
+    fn check(&self) -> Result<(Shape, u32), KernelError> {
+        let op = "attention";
+        let Self { q, k, v, heads, .. } = *self;
+        let (tokens, context) = (q.tensor.shape, k.tensor.shape);
+        for (name, columns) in [("attention q", q), ("attention k", k), ("attention v", v)] {
+            check::float(name, columns.tensor)?;
+            let shape = columns.tensor.shape;
+            let inside = columns.offset.is_multiple_of(4) && columns.offset + columns.c <= shape.c;
+            if !inside || columns.c != q.c || shape.elements() == 0 {
+                let expected = format!("{} columns at a multiple of 4 in the tensor", q.c);
+                let got = format!("{} at {} of {shape}", columns.c, columns.offset);
+                return Err(shape_error(name, expected, got));
+            }
+            if shape.n != 1 && shape.n != tokens.n {
+                return Err(shape_error(name, format!("a batch of 1 or {}", tokens.n), shape));
+            }
+        }
+        if v.tensor.shape.positions() != context.positions() {
+            return Err(shape_error("attention v", format!("{} keys", context.positions()), v.tensor));
+        }
+        let d = q.c / heads.max(1);
+        if heads == 0 || d * heads != q.c || d == 0 || d > 160 || !d.is_multiple_of(4) {
+            let what = format!("{} columns in {heads} heads (a multiple of 4 up to 160 each)", q.c);
+            return Err(KernelError::Unsupported { op: op.into(), what });
+        }
+        Ok((tokens.with_c(q.c), d / 4))
+    }
+
+    /// The kernel, and the queries that one of its workgroups owns.
+    fn variant(&self, target: Target, quads: u32) -> (Variant, u32) {
+        let mut defines = vec![
+            ("quads", Define::U32(quads)),
+            ("q_dtype", check::define(self.q.tensor.dtype)),
+            ("k_dtype", check::define(self.k.tensor.dtype)),
+            ("v_dtype", check::define(self.v.tensor.dtype)),
+            ("causal", Define::Bool(self.causal)),
+        ];
+        match target.tier {
+            Tier::Lane => {
+                let queries = LANE_QUERIES;
+                defines.extend([("lanes", Define::U32(target.lanes)), ("queries", Define::U32(queries))]);
+                (Variant { stem: "attention_lane", defines }, target.lanes * queries)
+            }
+            Tier::Tile => {
+                // A query and its output are `2·quads/split` vec4 registers, at most 32 of them.
+                let split = quads.div_ceil(16).next_power_of_two();
+                defines.push(("split", Define::U32(split)));
+                (Variant { stem: "attention_tile", defines }, 64 / split)
+            }
+        }
+    }
+}
+
+/// Every kind of variant that this op records.
+pub(crate) fn variants() -> Vec<Variant> {
+    const F: [DType; 2] = [DType::F16, DType::F32];
+    check::recorded(|plan| {
+        for (q_dtype, k_dtype) in [(F[0], F[0]), (F[0], F[1]), (F[1], F[0]), (F[1], F[1])] {
+            for d in [4, 8, 40, 64, 76, 80, 128, 132, 160] {
+                let name = format!("{d}{q_dtype}{k_dtype}");
+                let q = plan.input(&format!("q{name}"), Shape::tokens(1, 32, 2 * d), q_dtype);
+                let k = plan.input(&format!("k{name}"), Shape::tokens(1, 20, 2 * d), k_dtype);
+                for causal in [false, true] {
+                    Attention { causal, ..Attention::new(q, k, k, 2) }.record(plan)?;
+                }
+            }
+        }
+        Ok(())
+    })
 }

@@ -1,9 +1,10 @@
 //! Checks, grids and variant lists that several ops share.
 
-use crate::error::KernelError;
+use crate::error::{KernelError, shape_error};
 use crate::plan::{Define, PlanBuilder, Variant};
 use crate::target::Target;
 use crate::tensor::{DType, Tensor};
+use crate::weight::Param;
 
 /// Invocations in a workgroup of the kernels that treat every element by itself.
 pub(super) const THREADS: u32 = 64;
@@ -16,7 +17,11 @@ pub(super) fn float(op: &str, tensor: Tensor) -> Result<(), KernelError> {
 /// Refuses a storage type other than f16 and f32.
 pub(super) fn float_dtype(op: &str, dtype: DType) -> Result<(), KernelError> {
     if dtype == DType::U32 {
-        return Err(KernelError::DType { op: op.into(), expected: "f16 or f32".into(), got: dtype.to_string() });
+        return Err(KernelError::DType {
+            op: op.into(),
+            expected: "f16 or f32".into(),
+            got: dtype.to_string(),
+        });
     }
     Ok(())
 }
@@ -29,6 +34,14 @@ pub(super) fn dtype(op: &str, tensor: Tensor, expected: DType) -> Result<(), Ker
             expected: expected.to_string(),
             got: tensor.dtype.to_string(),
         });
+    }
+    Ok(())
+}
+
+/// Refuses a weight that is not a vector of `c`.
+pub(super) fn vector(op: &str, param: &Param, c: u32) -> Result<(), KernelError> {
+    if param.shape() != [c] {
+        return Err(shape_error(op, format!("[{c}]"), format!("{:?}", param.shape())));
     }
     Ok(())
 }

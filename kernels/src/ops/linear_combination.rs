@@ -1,16 +1,19 @@
 //! Weighted sums of tensors: noise, guidance and scheduler steps.
 
-use crate::error::KernelError;
-use crate::ops::Activation;
-use crate::plan::PlanBuilder;
-use crate::tensor::{DType, Tensor};
+use crate::error::{KernelError, shape_error};
+use crate::ops::{Activation, check};
+use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Names of the terms in the kernel.
+const TERMS: [&str; 4] = ["x0", "x1", "x2", "x3"];
 
 /// Factors of a [`LinearCombination`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Coefficients {
     /// The same for every batch row, fixed when recording.
     Constant(Vec<f32>),
-    /// `[N,1,1,terms]` f32: one set per batch row, written before a replay.
+    /// `[N,1,1,terms]` f32: one set per batch row, or `[1,1,1,terms]` for all, written before a replay.
     PerRow(Tensor),
 }
 
@@ -41,7 +44,108 @@ impl LinearCombination {
     /// # Errors
     /// See [`LinearCombination`].
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
-        let _ = plan;
-        Err(KernelError::Unsupported { op: "linear_combination".into(), what: "not written yet".into() })
+        let op = "linear_combination";
+        let shape = self.check()?;
+        let y = plan.slot(shape, self.out_dtype);
+        let quads = shape.pitch() / 4;
+        let row = shape.positions() * quads;
+        let count = shape.n * row;
+        let (grid, width) = check::cover(plan, count);
+        let step = |n: u32| u32::from(n > 1);
+        let (constants, factors) = match &self.coefficients {
+            Coefficients::Constant(values) => (values.clone(), None),
+            Coefficients::PerRow(factors) => (vec![0.0; self.terms.len()], Some(*factors)),
+        };
+        let factor_step = factors.map_or(0, |f| step(f.shape.n));
+        let mut immediates = vec![count, row, quads, shape.c, width, factor_step, self.offset.to_bits()];
+        let mut bindings = Vec::new();
+        for ((name, term), constant) in TERMS.into_iter().zip(&self.terms).zip(constants) {
+            immediates.extend([step(term.shape.n), constant.to_bits()]);
+            bindings.push((name, term.operand(), false));
+        }
+        bindings.push(("y", y.operand(), true));
+        bindings.extend(factors.map(|f| ("factors", f.operand(), false)));
+        plan.dispatch(Dispatch {
+            label: op.into(),
+            variant: Variant { stem: op, defines: self.defines() },
+            bindings,
+            immediates,
+            grid,
+            flops: 2 * self.terms.len() as u64 * shape.elements(),
+        })?;
+        Ok(y)
     }
+
+    /// The result's shape.
+    fn check(&self) -> Result<Shape, KernelError> {
+        let op = "linear_combination";
+        check::float_dtype(op, self.out_dtype)?;
+        let Some(first) = self.terms.first().filter(|_| self.terms.len() <= TERMS.len()) else {
+            return Err(shape_error(op, "one to four terms", self.terms.len()));
+        };
+        let n = self.terms.iter().map(|t| t.shape.n).max().unwrap_or(1);
+        let shape = Shape { n, ..first.shape };
+        for &term in &self.terms {
+            check::float(op, term)?;
+            if (Shape { n, ..term.shape }) != shape || (term.shape.n != n && term.shape.n != 1) {
+                return Err(shape_error(op, format!("{shape}, or that with a batch of 1"), term));
+            }
+        }
+        let terms = self.terms.len() as u32;
+        match &self.coefficients {
+            Coefficients::Constant(values) if values.len() as u32 != terms => {
+                Err(shape_error(op, format!("{terms} coefficients"), values.len()))
+            }
+            Coefficients::PerRow(factors) => {
+                check::dtype(op, *factors, DType::F32)?;
+                if factors.shape != Shape::vector(n, terms) && factors.shape != Shape::vector(1, terms) {
+                    return Err(shape_error(op, Shape::vector(n, terms), factors));
+                }
+                Ok(shape)
+            }
+            Coefficients::Constant(_) => Ok(shape),
+        }
+    }
+
+    /// What the template is rendered with.
+    fn defines(&self) -> Vec<(&'static str, Define)> {
+        let storage = |i: usize| self.terms.get(i).map_or(Define::Str("none"), |t| check::define(t.dtype));
+        vec![
+            ("terms", Define::U32(self.terms.len() as u32)),
+            ("x0_dtype", storage(0)),
+            ("x1_dtype", storage(1)),
+            ("x2_dtype", storage(2)),
+            ("x3_dtype", storage(3)),
+            ("y_dtype", check::define(self.out_dtype)),
+            ("per_row", Define::Bool(matches!(self.coefficients, Coefficients::PerRow(_)))),
+            ("activation_name", Define::Str(self.activation.name())),
+        ]
+    }
+}
+
+/// Every kind of variant that this op records.
+pub(crate) fn variants() -> Vec<Variant> {
+    use Activation::{Gelu, None, QuickGelu, Relu, Silu, SoftClamp3};
+    check::recorded(|plan| {
+        let shape = Shape::new(2, 4, 4, 6);
+        let half = plan.input("half", shape, DType::F16);
+        let single = plan.input("single", shape, DType::F32);
+        for terms in [vec![half], vec![single, half], vec![half, half, single], vec![single; 4]] {
+            let n = terms.len();
+            let factors = plan.input(&format!("factors{n}"), Shape::vector(2, n as u32), DType::F32);
+            for coefficients in [Coefficients::Constant(vec![1.0; n]), Coefficients::PerRow(factors)] {
+                for (activation, out_dtype) in [(None, DType::F16), (SoftClamp3, DType::F32)] {
+                    let (terms, coefficients) = (terms.clone(), coefficients.clone());
+                    LinearCombination { terms, coefficients, offset: 0.5, activation, out_dtype }
+                        .record(plan)?;
+                }
+            }
+        }
+        for activation in [Silu, Relu, Gelu, QuickGelu] {
+            let (terms, coefficients) = (vec![half], Coefficients::Constant(vec![1.0]));
+            let out_dtype = DType::F16;
+            LinearCombination { terms, coefficients, offset: 0.0, activation, out_dtype }.record(plan)?;
+        }
+        Ok(())
+    })
 }

@@ -4,6 +4,7 @@
 //! `record(&mut PlanBuilder) -> Result<Tensor, KernelError>`. Shapes are checked here, once.
 
 mod attention;
+mod check;
 mod conv2d;
 mod embedding;
 mod geglu;
@@ -13,6 +14,8 @@ mod layer_norm;
 mod linear_combination;
 mod picture;
 mod timestep_embedding;
+
+use crate::plan::Variant;
 
 pub use attention::Attention;
 pub use conv2d::Conv2d;
@@ -24,6 +27,21 @@ pub use layer_norm::LayerNorm;
 pub use linear_combination::{Coefficients, LinearCombination};
 pub use picture::{PictureIn, PictureOut};
 pub use timestep_embedding::TimestepEmbedding;
+
+/// Every kind of variant that the ops record, for checking all shaders without a GPU.
+pub fn variants() -> Vec<Variant> {
+    [
+        attention::variants(),
+        embedding::variants(),
+        geglu::variants(),
+        group_norm::variants(),
+        layer_norm::variants(),
+        linear_combination::variants(),
+        picture::variants(),
+        timestep_embedding::variants(),
+    ]
+    .concat()
+}
 
 /// A function applied to each element of an op's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,0 +1,144 @@
+{% import "shared/io.wgsl" as io %}
+{% set part = (quads + split - 1) // split %}
+{% set row = part * split %}
+// Multi-head attention for GPUs, within 16 KiB of workgroup memory and without subgroups.
+//
+//   y[n, t, h] = softmax_j(scale * q[n, t, h] . k[n, j, h]) v[n, j, h]{% if causal %}, j <= t{% endif %}
+
+
+// q: [N, T, .. D ..] {{ q_dtype }}   k, v: [N or 1, S, .. D ..] {{ k_dtype }}, {{ v_dtype }}   y: [N, T, heads * D] {{ q_dtype }}
+// D = {{ 4 * quads }}; head h has columns offset + h * D. Everything is accumulated in f32.
+//
+// Workgroup (i, h, n) owns {{ 64 // split }} queries: {{ split }} invocation(s) for each, with {{ part }} quads of D each (the last
+// may be padding). Tiles of 16 keys, then of their values, pass through one f32 tile in workgroup
+// memory. The softmax is online: a running maximum, sum and output, rescaled tile by tile.
+
+struct Params {
+    queries: u32, // T
+    keys: u32,    // S
+    q_pitch: u32, // quads between rows
+    k_pitch: u32,
+    v_pitch: u32,
+    y_pitch: u32,
+    q_offset: u32, // quads before the first head
+    k_offset: u32,
+    v_offset: u32,
+    k_rows: u32, // rows between batch rows; 0 where one serves all
+    v_rows: u32,
+    factor: f32, // scale * log2(e)
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> q: {{ io.quads(q_dtype) }};
+@group(0) @binding(1) var<storage, read> k: {{ io.quads(k_dtype) }};
+@group(0) @binding(2) var<storage, read> v: {{ io.quads(v_dtype) }};
+@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(q_dtype) }};
+
+// 16 rows of {{ row }} quads.
+var<workgroup> sh_tile: array<vec4<f32>, {{ 16 * row }}>;
+{% if split > 1 %}
+// Partial scores [key][query][part].
+var<workgroup> sh_scores: array<f32, 1024>;
+{% endif %}
+
+// Below every score, and finite: the difference of two is a number.
+const MASKED = -3.0e38;
+
+{% macro fill(dtype, buf, rows, pitch, offset) %}
+        for (var i = t; i < {{ 16 * row }}u; i += 64u) {
+            let key = j + i / {{ row }}u;
+            let quad = i % {{ row }}u;
+            var value = vec4<f32>(0.0);
+            if (key < p.keys{% if row != quads %} && quad < {{ quads }}u{% endif %}) {
+                let ix = (id.z * {{ rows }} + key) * {{ pitch }} + {{ offset }} + column + quad;
+                value = {{ io.load(dtype, buf, "ix") }};
+            }
+            sh_tile[i] = value;
+        }
+{% endmacro %}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+    let column = id.y * {{ quads }}u;
+    let first = id.x * {{ 64 // split }}u;
+    let query = first + t / {{ split }}u;
+    let start = t % {{ split }}u * {{ part }}u; // first quad of this invocation
+    let q_ix = (id.z * p.queries + min(query, p.queries - 1u)) * p.q_pitch + p.q_offset + column;
+    {% for i in range(part) %}
+    {% if row == quads %}
+    let q_{{ i }} = p.factor * {{ io.load(q_dtype, "q", "q_ix + start + " ~ i ~ "u") }};
+    {% else %}
+    var q_{{ i }} = vec4<f32>(0.0);
+    if (start + {{ i }}u < {{ quads }}u) {
+        q_{{ i }} = p.factor * {{ io.load(q_dtype, "q", "q_ix + start + " ~ i ~ "u") }};
+    }
+    {% endif %}
+    var y_{{ i }} = vec4<f32>(0.0);
+    {% endfor %}
+    var top = MASKED;
+    var sum = 0.0;
+    let visible = {% if causal %}min(p.keys, query + 1u){% else %}p.keys{% endif %};
+    let end = {% if causal %}min(p.keys, first + {{ 64 // split }}u){% else %}p.keys{% endif %};
+    for (var j = 0u; j < end; j += 16u) {
+{{ fill(k_dtype, "k", "p.k_rows", "p.k_pitch", "p.k_offset") }}
+        workgroupBarrier();
+        {% for l in range(16) %}
+        var s_{{ l }} = 0.0;
+        {
+            var dots = vec4<f32>(0.0);
+            {% for i in range(part) %}
+            dots = fma(q_{{ i }}, sh_tile[{{ l * row + i }}u + start], dots);
+            {% endfor %}
+            s_{{ l }} = (dots.x + dots.y) + (dots.z + dots.w);
+        }
+        {% if split > 1 %}
+        sh_scores[{{ l * 64 }}u + t] = s_{{ l }};
+        {% endif %}
+        {% endfor %}
+        workgroupBarrier();
+        {% if split > 1 %}
+        let own = t - t % {{ split }}u;
+        {% for l in range(16) %}
+        s_{{ l }} = 0.0{% for i in range(split) %} + sh_scores[{{ l * 64 + i }}u + own]{% endfor %};
+        {% endfor %}
+        {% endif %}
+
+        // The tile is free: values while the probabilities are worked out.
+{{ fill(v_dtype, "v", "p.v_rows", "p.v_pitch", "p.v_offset") }}
+        var high = top;
+        {% for l in range(16) %}
+        s_{{ l }} = select(MASKED, s_{{ l }}, j + {{ l }}u < visible);
+        high = max(high, s_{{ l }});
+        {% endfor %}
+        let shrink = exp2(top - high);
+        top = high;
+        sum *= shrink;
+        {% for i in range(part) %}
+        y_{{ i }} *= shrink;
+        {% endfor %}
+        workgroupBarrier();
+        {% for l in range(16) %}
+        {
+            let weight = exp2(s_{{ l }} - high);
+            sum += weight;
+            {% for i in range(part) %}
+            y_{{ i }} = fma(vec4<f32>(weight), sh_tile[{{ l * row + i }}u + start], y_{{ i }});
+            {% endfor %}
+        }
+        {% endfor %}
+        workgroupBarrier();
+    }
+    if (query < p.queries) {
+        let ix = (id.z * p.queries + query) * p.y_pitch + column + start;
+        let weight = 1.0 / sum;
+        {% for i in range(part) %}
+        {% if row != quads %}
+        if (start + {{ i }}u < {{ quads }}u) {
+        {% endif %}
+        {{ io.store(q_dtype, "y", "ix + " ~ i ~ "u", "y_" ~ i ~ " * weight") }}
+        {% if row != quads %}
+        }
+        {% endif %}
+        {% endfor %}
+    }
+}
