@@ -29,6 +29,14 @@ const SOURCES: &[(&str, &str)] = &[
     ("picture_in.wgsl", include_str!("../../wgsl/picture_in.wgsl")),
     ("picture_out.wgsl", include_str!("../../wgsl/picture_out.wgsl")),
     ("timestep_embedding.wgsl", include_str!("../../wgsl/timestep_embedding.wgsl")),
+    ("shared/lane.wgsl", include_str!("../../wgsl/shared/lane.wgsl")),
+    ("shared/epilogue.wgsl", include_str!("../../wgsl/shared/epilogue.wgsl")),
+    ("shared/pixel.wgsl", include_str!("../../wgsl/shared/pixel.wgsl")),
+    ("shared/tile.wgsl", include_str!("../../wgsl/shared/tile.wgsl")),
+    ("gemm_lane.wgsl", include_str!("../../wgsl/gemm_lane.wgsl")),
+    ("gemm_tile.wgsl", include_str!("../../wgsl/gemm_tile.wgsl")),
+    ("conv2d_lane.wgsl", include_str!("../../wgsl/conv2d_lane.wgsl")),
+    ("conv2d_tile.wgsl", include_str!("../../wgsl/conv2d_tile.wgsl")),
 ];
 
 fn environment() -> &'static Environment<'static> {

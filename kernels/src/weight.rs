@@ -108,7 +108,7 @@ pub enum Layout {
         k: Vec<u32>,
         /// Lanes of a subgroup.
         lanes: u32,
-        /// Columns that a lane owns; column `(panel·columns + j)·lanes + lane`.
+        /// Columns that a lane owns; column `(panel·lanes + lane)·columns + j`.
         columns: u32,
     },
 }
@@ -165,7 +165,7 @@ impl Weight {
                 let (lanes, columns) = (*lanes as usize, *columns as usize);
                 let taps: usize = self.param.inner.iter().skip(1).map(|&d| d as usize).product();
                 self.for_each(k, data, |tap, kp, k_len, o, v| {
-                    let (panel, column, lane) = (o / (lanes * columns), o / lanes % columns, o % lanes);
+                    let (panel, column, lane) = (o / (lanes * columns), o % columns, o / columns % lanes);
                     let quad = (panel * taps + tap) * (k_len / 4) + kp / 4;
                     packed[((quad * columns + column) * lanes + lane) * 4 + kp % 4] = v;
                 });

@@ -1,9 +1,10 @@
 //! 2-D convolution, 1×1 or 3×3, with everything that follows it fused.
 
-use crate::error::KernelError;
+use crate::error::{KernelError, shape_error};
 use crate::ops::Activation;
-use crate::plan::PlanBuilder;
-use crate::tensor::{DType, Tensor};
+use crate::ops::matmul::Matmul;
+use crate::plan::{Define, PlanBuilder, Variant};
+use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
 /// `y = act(conv(up(concat(x, x2))) + bias + time_embedding + residual)`, zero padding `kernel/2`.
@@ -61,7 +62,72 @@ impl Conv2d {
     /// # Errors
     /// See [`Conv2d`].
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
-        let _ = plan;
-        Err(KernelError::Unsupported { op: "conv2d".into(), what: "not written yet".into() })
+        let (kernel, [virtual_h, virtual_w]) = self.check()?;
+        let x = self.x.shape;
+        let out_size = [virtual_h.div_ceil(self.stride), virtual_w.div_ceil(self.stride)];
+        let out = Shape::new(x.n, out_size[0], out_size[1], self.weight.outer());
+        let is_product = kernel == 1 && self.stride == 1 && self.upsample.is_none();
+        let taps = kernel * kernel;
+        let product = Matmul {
+            op: "conv2d",
+            stems: if is_product { ["gemm_lane", "gemm_tile"] } else { ["conv2d_lane", "conv2d_tile"] },
+            x: self.x,
+            x2: self.x2,
+            weight: self.weight,
+            bias: self.bias,
+            time_embedding: self.time_embedding,
+            residual: self.residual,
+            activation: self.activation,
+            out,
+            out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
+            taps,
+            defines: if is_product {
+                Vec::new()
+            } else {
+                vec![("taps", Define::U32(taps)), ("has_upsample", Define::Bool(self.upsample.is_some()))]
+            },
+            immediates: if is_product {
+                Vec::new()
+            } else {
+                vec![x.h, x.w, virtual_h, virtual_w, out.w, self.stride]
+            },
+        };
+        product.record(plan)
     }
+
+    /// Kernel size and the size of the input after upsampling.
+    fn check(&self) -> Result<(u32, [u32; 2]), KernelError> {
+        let unsupported = |what: String| KernelError::Unsupported { op: "conv2d".into(), what };
+        let kernel = match self.weight.inner[..] {
+            [_] | [_, 1, 1] => 1,
+            [_, 3, 3] => 3,
+            _ => return Err(unsupported(format!("weight {} of shape {:?}: only 1×1 and 3×3", self.weight.name(), self.weight.shape()))),
+        };
+        if !matches!(self.stride, 1 | 2) {
+            return Err(unsupported(format!("stride {}: only 1 and 2", self.stride)));
+        }
+        let size = self.upsample.unwrap_or([self.x.shape.h, self.x.shape.w]);
+        if size.contains(&0) || size.iter().any(|&s| s > 1 << 15) {
+            return Err(shape_error("conv2d", "an input of 1 to 32768 pixels a side", format!("{size:?}")));
+        }
+        Ok((kernel, size))
+    }
+}
+
+/// One of every kind of kernel that convolutions lead to.
+pub(crate) fn variants() -> Vec<Variant> {
+    super::check::recorded(|plan| {
+        for (dtype, out) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::F32, DType::F16), (DType::F16, DType::F32)] {
+            let x = plan.input("x", Shape::new(1, 8, 8, 8), dtype);
+            let time = plan.input("t", Shape::vector(1, 12), dtype);
+            let plain = Conv2d::new(x, Param::new("w", &[12, 8, 3, 3]));
+            let wide = Conv2d::new(x, Param::new("w2", &[12, 16, 3, 3]));
+            let residual = Conv2d { out_dtype: Some(out), time_embedding: Some(time), bias: Some(Param::new("b", &[12])), ..plain.clone() }.record(plan)?;
+            Conv2d { residual: Some(residual), activation: Activation::Relu, ..plain.clone() }.record(plan)?;
+            Conv2d { x2: Some(x), activation: Activation::Silu, ..wide }.record(plan)?;
+            Conv2d { upsample: Some([16, 16]), ..plain.clone() }.record(plan)?;
+            Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;
+        }
+        Ok(())
+    })
 }

@@ -2,8 +2,9 @@
 
 use crate::error::KernelError;
 use crate::ops::Activation;
-use crate::plan::PlanBuilder;
-use crate::tensor::{DType, Tensor};
+use crate::ops::matmul::Matmul;
+use crate::plan::{PlanBuilder, Variant};
+use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
 /// `y = act(concat(x, x2)·Wᵀ + bias + residual)` on every row of `[N·H·W, C]`.
@@ -49,7 +50,40 @@ impl Linear {
     /// # Errors
     /// See [`Linear`].
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
-        let _ = plan;
-        Err(KernelError::Unsupported { op: "linear".into(), what: "not written yet".into() })
+        let out = self.x.shape.with_c(self.weight.outer());
+        let product = Matmul {
+            op: "linear",
+            stems: ["gemm_lane", "gemm_tile"],
+            x: self.x,
+            x2: self.x2,
+            weight: self.weight,
+            bias: self.bias,
+            time_embedding: None,
+            residual: self.residual,
+            activation: self.activation,
+            out,
+            out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
+            taps: 1,
+            defines: Vec::new(),
+            immediates: Vec::new(),
+        };
+        product.record(plan)
     }
+}
+
+/// One of every kind of kernel that linear layers lead to.
+pub(crate) fn variants() -> Vec<Variant> {
+    super::check::recorded(|plan| {
+        for (dtype, out) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::F32, DType::F16), (DType::F16, DType::F32)] {
+            for rows in [2, 64] {
+                let x = plan.input("x", Shape::tokens(1, rows, 8), dtype);
+                let plain = Linear::new(x, Param::new("w", &[12, 8]));
+                let joined = Linear::new(x, Param::new("w2", &[12, 16]));
+                let residual = Linear { out_dtype: Some(out), ..plain.clone() }.record(plan)?;
+                Linear { residual: Some(residual), bias: Some(Param::new("b", &[12])), activation: Activation::Gelu, ..plain }.record(plan)?;
+                Linear { x2: Some(x), activation: Activation::QuickGelu, ..joined }.record(plan)?;
+            }
+        }
+        Ok(())
+    })
 }

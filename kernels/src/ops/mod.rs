@@ -12,6 +12,7 @@ mod gemm;
 mod group_norm;
 mod layer_norm;
 mod linear_combination;
+mod matmul;
 mod picture;
 mod timestep_embedding;
 

@@ -1,0 +1,166 @@
+//! What linear layers and convolutions share: operands, weight layouts, epilogue and grid.
+
+use super::Activation;
+use super::check;
+use crate::error::{KernelError, shape_error};
+use crate::plan::{Define, Dispatch, Operand, PlanBuilder, Variant};
+use crate::target::Tier;
+use crate::tensor::{DType, Shape, Tensor};
+use crate::weight::{Layout, Param};
+
+/// Rows and columns of a workgroup tile of the [`Tier::Tile`] kernels.
+const TILE: u32 = 64;
+/// Columns that a lane of the [`Tier::Lane`] kernels owns.
+const LANE_COLUMNS: u32 = 4;
+
+/// The operands and epilogue of a product of pixels or tokens with a weight.
+pub(super) struct Matmul {
+    /// Name for errors.
+    pub op: &'static str,
+    /// Stems of the lane and the tile kernel.
+    pub stems: [&'static str; 2],
+    /// Input `[N,H,W,C1]`.
+    pub x: Tensor,
+    /// Second input, joined behind x.
+    pub x2: Option<Tensor>,
+    /// Weight `[O, C1+C2, …]`.
+    pub weight: Param,
+    /// Bias `[O]`.
+    pub bias: Option<Param>,
+    /// `[N,1,1,O]`, added per batch row.
+    pub time_embedding: Option<Tensor>,
+    /// Added per element.
+    pub residual: Option<Tensor>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Shape of the result.
+    pub out: Shape,
+    /// Storage of the result.
+    pub out_dtype: DType,
+    /// Taps of the kernel: 1 or 9.
+    pub taps: u32,
+    /// Further defines of the kernel.
+    pub defines: Vec<(&'static str, Define)>,
+    /// Further immediates of the kernel, after the shared ones.
+    pub immediates: Vec<u32>,
+}
+
+impl Matmul {
+    /// Checks operands, adds weights and records the dispatch.
+    pub(super) fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
+        self.check()?;
+        let target = plan.target();
+        let rows_per_lane = if self.out.rows() <= target.lanes { 1 } else { (32 / target.lanes.max(1)).clamp(1, 4) };
+        let (rows, columns) = match target.tier {
+            Tier::Lane => (rows_per_lane * target.lanes, LANE_COLUMNS * target.lanes),
+            Tier::Tile => (TILE, TILE),
+        };
+        let (grid, row_groups) = self.grid(plan, rows, columns);
+        let y = plan.slot(self.out, self.out_dtype);
+        let bindings = self.bindings(plan, columns, y);
+        let mut immediates = vec![
+            self.out.rows(),
+            self.out.positions(),
+            self.out.pitch() / 4,
+            self.out.c,
+            self.x.shape.pitch() / 4,
+            self.x2.map_or(0, |t| t.shape.pitch() / 4),
+            row_groups,
+        ];
+        immediates.extend(&self.immediates);
+        let variant = self.variant(target.tier, target.lanes, rows_per_lane);
+        let label = self.weight.parts[0].0.trim_end_matches(".weight").to_string();
+        let flops = 2 * u64::from(self.out.rows()) * u64::from(self.out.c) * self.reduction();
+        plan.dispatch(Dispatch { label, variant, bindings, immediates, grid, flops })?;
+        Ok(y)
+    }
+
+    fn reduction(&self) -> u64 {
+        u64::from(self.x.shape.c + self.x2.map_or(0, |t| t.shape.c)) * u64::from(self.taps)
+    }
+
+    fn check(&self) -> Result<(), KernelError> {
+        let op = self.op;
+        check::float(op, self.x)?;
+        check::float_dtype(op, self.out_dtype)?;
+        let channels = self.x.shape.c + self.x2.map_or(0, |t| t.shape.c);
+        if self.weight.inner.first() != Some(&channels) || self.weight.outer() != self.out.c {
+            let expected = format!("a weight [{},{channels},…] for {}", self.out.c, self.x);
+            return Err(shape_error(op, expected, format!("{} {:?}", self.weight.name(), self.weight.shape())));
+        }
+        if let Some(x2) = self.x2 {
+            if x2.shape.with_c(0) != self.x.shape.with_c(0) || x2.dtype != self.x.dtype {
+                return Err(shape_error(op, format!("a second input like {}", self.x), x2));
+            }
+        }
+        if let Some(bias) = &self.bias {
+            if bias.shape() != [self.out.c] {
+                return Err(shape_error(op, format!("a bias [{}]", self.out.c), format!("{:?}", bias.shape())));
+            }
+        }
+        let time = Shape::vector(self.out.n, self.out.c);
+        for (tensor, expected) in [(self.time_embedding, time), (self.residual, self.out)] {
+            let Some(tensor) = tensor else { continue };
+            check::float(op, tensor)?;
+            if tensor.shape != expected {
+                return Err(shape_error(op, expected, tensor));
+            }
+        }
+        Ok(())
+    }
+
+    /// Workgroups `[rows, columns, overflow of rows]` and the rows of that grid's first dimension.
+    fn grid(&self, plan: &PlanBuilder, rows: u32, columns: u32) -> ([u32; 3], u32) {
+        let row_tiles = self.out.rows().div_ceil(rows);
+        let ([row_groups, folds, _], _) = check::fold(plan, row_tiles);
+        ([row_groups, self.out.c.div_ceil(columns), folds], row_groups)
+    }
+
+    fn bindings(&self, plan: &mut PlanBuilder, columns: u32, y: Tensor) -> Vec<(&'static str, Operand, bool)> {
+        let mut k = vec![self.x.shape.c];
+        k.extend(self.x2.map(|t| t.shape.c));
+        let n_padded = self.out.c.next_multiple_of(columns);
+        let layout = match plan.target().tier {
+            Tier::Lane => Layout::Panels { k, lanes: plan.target().lanes, columns: LANE_COLUMNS },
+            Tier::Tile => Layout::Kn { k, n_padded },
+        };
+        let mut bindings = vec![("x", self.x.operand(), false)];
+        bindings.extend(self.x2.map(|t| ("x2", t.operand(), false)));
+        bindings.push(("weight", plan.weight(&self.weight, layout, self.weight_dtype()), false));
+        bindings.push(("y", y.operand(), true));
+        if let Some(bias) = &self.bias {
+            let layout = Layout::Vector { padded: n_padded };
+            bindings.push(("bias", plan.weight(bias, layout, DType::F32), false));
+        }
+        bindings.extend(self.time_embedding.map(|t| ("time_embedding", t.operand(), false)));
+        bindings.extend(self.residual.map(|t| ("residual", t.operand(), false)));
+        bindings
+    }
+
+    /// Weights follow the wider of input and result only where both are f32.
+    fn weight_dtype(&self) -> DType {
+        if self.x.dtype == DType::F16 { DType::F16 } else { DType::F32 }
+    }
+
+    fn variant(&self, tier: Tier, lanes: u32, rows_per_lane: u32) -> Variant {
+        let dtype_of = |t: Option<Tensor>| check::define(t.map_or(DType::F32, |t| t.dtype));
+        let mut defines = vec![
+            ("x_dtype", check::define(self.x.dtype)),
+            ("w_dtype", check::define(self.weight_dtype())),
+            ("out_dtype", check::define(self.out_dtype)),
+            ("has_x2", Define::Bool(self.x2.is_some())),
+            ("has_bias", Define::Bool(self.bias.is_some())),
+            ("has_time", Define::Bool(self.time_embedding.is_some())),
+            ("time_dtype", dtype_of(self.time_embedding)),
+            ("has_residual", Define::Bool(self.residual.is_some())),
+            ("residual_dtype", dtype_of(self.residual)),
+            ("activation", Define::Str(self.activation.name())),
+        ];
+        defines.extend(self.defines.iter().cloned());
+        if tier == Tier::Lane {
+            defines.push(("lanes", Define::U32(lanes)));
+            defines.push(("rows_per_lane", Define::U32(rows_per_lane)));
+        }
+        Variant { stem: self.stems[usize::from(tier == Tier::Tile)], defines }
+    }
+}

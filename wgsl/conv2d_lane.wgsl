@@ -1,0 +1,60 @@
+// 3x3 (or strided 1x1) convolution for CPU adapters, as an implicit matrix product over taps:
+// y[n,oy,ox,o] = act(sum_{tap,c} up(x)[n, oy*s+dy, ox*s+dx, c]*W[o,c,tap] + bias + time + residual).
+// x [N,H,W,C1], x2 [N,H,W,C2] in quads; weight in panels [O/(4*lanes)][taps][C/4][4][lanes][4].
+// One subgroup computes {{ rows_per_lane * lanes }} pixels x {{ 4 * lanes }} channels in registers, without workgroup memory.
+{% import "shared/io.wgsl" as io %}
+{% import "shared/lane.wgsl" as lane %}
+{% import "shared/epilogue.wgsl" as epilogue %}
+{% import "shared/pixel.wgsl" as pixel %}
+{{ pixel.params() }}
+@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
+{% if has_x2 %}
+@group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
+{% endif %}
+@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
+@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
+{{ epilogue.bindings(4, has_bias, has_time, has_residual, time_dtype, residual_dtype) }}
+{{ epilogue.define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) }}
+{{ pixel.define(taps, has_upsample) }}
+
+@compute @workgroup_size({{ lanes }})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let row0 = (group.x + group.z * p.row_groups) * {{ rows_per_lane * lanes }}u;
+    if (row0 >= p.m) {
+        return;
+    }
+    let quads = p.quads1 + p.quads2;
+    let panel = group.y * quads * {{ taps * 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+    let corner{{ r }} = output_pixel(min(row0 + {{ r * lanes }}u + lane, p.m - 1u));
+{% endfor %}
+{{ lane.declare(rows_per_lane * lanes) }}
+    for (var tap = 0u; tap < {{ taps }}u; tap++) {
+        let first = panel + tap * quads * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+        let source{{ r }} = source_pixel(corner{{ r }}, tap);
+        let inside{{ r }} = f32(source{{ r }} >= 0);
+        let pixel{{ r }} = u32(max(source{{ r }}, 0));
+{% endfor %}
+        for (var q = 0u; q < p.quads1; q++) {
+            let at = first + q * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+            let a{{ r }} = inside{{ r }} * {{ io.load(x_dtype, "x", "pixel" ~ r ~ " * p.quads1 + q") }};
+{% endfor %}
+{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+        }
+{% if has_x2 %}
+        for (var q = 0u; q < p.quads2; q++) {
+            let at = first + (p.quads1 + q) * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+            let a{{ r }} = inside{{ r }} * {{ io.load(x_dtype, "x2", "pixel" ~ r ~ " * p.quads2 + q") }};
+{% endfor %}
+{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+        }
+{% endif %}
+    }
+    let quad = group.y * {{ lanes }}u + lane;
+{% for i in range(rows_per_lane * lanes) %}
+    finish(row0 + {{ i }}u, quad, acc{{ i }});
+{% endfor %}
+}

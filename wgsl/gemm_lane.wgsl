@@ -1,0 +1,58 @@
+// Matrix product for CPU adapters: y[m][n] = act(sum_k x[m][k]*W[n][k] + bias + residual).
+// x [M, K1] and x2 [M, K2] in quads; weight in panels [N/(4*lanes)][K/4][4][lanes][4].
+// One subgroup computes {{ rows_per_lane * lanes }} rows x {{ 4 * lanes }} columns in registers, without workgroup memory.
+{% import "shared/io.wgsl" as io %}
+{% import "shared/lane.wgsl" as lane %}
+{% import "shared/epilogue.wgsl" as epilogue %}
+struct Params {
+    m: u32,
+    positions: u32,
+    out_quads: u32,
+    out_c: u32,
+    quads1: u32,
+    quads2: u32,
+    row_groups: u32,
+}
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
+{% if has_x2 %}
+@group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
+{% endif %}
+@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
+@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
+{{ epilogue.bindings(4, has_bias, has_time, has_residual, time_dtype, residual_dtype) }}
+{{ epilogue.define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) }}
+
+@compute @workgroup_size({{ lanes }})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let row0 = (group.x + group.z * p.row_groups) * {{ rows_per_lane * lanes }}u;
+    if (row0 >= p.m) {
+        return;
+    }
+    let quads = p.quads1 + p.quads2;
+    let panel = group.y * quads * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+    let row{{ r }} = min(row0 + {{ r * lanes }}u + lane, p.m - 1u);
+{% endfor %}
+{{ lane.declare(rows_per_lane * lanes) }}
+    for (var q = 0u; q < p.quads1; q++) {
+        let at = panel + q * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+        let a{{ r }} = {{ io.load(x_dtype, "x", "row" ~ r ~ " * p.quads1 + q") }};
+{% endfor %}
+{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+    }
+{% if has_x2 %}
+    for (var q = 0u; q < p.quads2; q++) {
+        let at = panel + (p.quads1 + q) * {{ 4 * lanes }}u;
+{% for r in range(rows_per_lane) %}
+        let a{{ r }} = {{ io.load(x_dtype, "x2", "row" ~ r ~ " * p.quads2 + q") }};
+{% endfor %}
+{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+    }
+{% endif %}
+    let quad = group.y * {{ lanes }}u + lane;
+{% for i in range(rows_per_lane * lanes) %}
+    finish(row0 + {{ i }}u, quad, acc{{ i }});
+{% endfor %}
+}

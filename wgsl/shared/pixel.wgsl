@@ -1,0 +1,44 @@
+{#- Index arithmetic of convolutions: output row -> output pixel -> source pixel of a tap. -#}
+{% macro params() %}
+struct Params {
+    m: u32,
+    positions: u32,
+    out_quads: u32,
+    out_c: u32,
+    quads1: u32,
+    quads2: u32,
+    row_groups: u32,
+    in_h: u32,
+    in_w: u32,
+    virtual_h: u32,
+    virtual_w: u32,
+    out_w: u32,
+    stride: u32,
+}
+var<immediate> p: Params;
+{% endmacro %}
+
+{#- output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
+    the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. -#}
+{% macro define(taps, has_upsample) %}
+fn output_pixel(row: u32) -> vec3<i32> {
+    let at = row % p.positions;
+    let pad = {{ 1 if taps == 9 else 0 }};
+    return vec3<i32>(i32(row / p.positions), i32(at / p.out_w * p.stride) - pad, i32(at % p.out_w * p.stride) - pad);
+}
+fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
+    let iy = corner.y + i32(tap / 3u);
+    let ix = corner.z + i32(tap % 3u);
+    if (iy < 0 || ix < 0 || iy >= i32(p.virtual_h) || ix >= i32(p.virtual_w)) {
+        return -1;
+    }
+{% if has_upsample %}
+    let sy = u32(iy) * p.in_h / p.virtual_h;
+    let sx = u32(ix) * p.in_w / p.virtual_w;
+{% else %}
+    let sy = u32(iy);
+    let sx = u32(ix);
+{% endif %}
+    return i32((u32(corner.x) * p.in_h + sy) * p.in_w + sx);
+}
+{% endmacro %}
