@@ -86,7 +86,7 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref())?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
-        let plan = plans::text(target, &networks.text.config, networks.text_prefix, [1, tokens], *dtype)?;
+        let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, *dtype)?;
         let time = networks.unet.prepare(gpu, time, &[])?;
@@ -111,6 +111,10 @@ impl Engine {
     /// Pixels along the side of one latent cell: sizes must be multiples of it.
     pub fn factor(&self) -> u32 {
         self.networks.vae.config.factor()
+    }
+    /// Factor from the autoencoder's latents to those that are denoised.
+    pub fn scaling_factor(&self) -> f64 {
+        self.networks.vae.config.scaling_factor
     }
     /// The side of the square pictures that the model was trained at, where its config says.
     pub fn native_side(&self) -> Option<u32> {

@@ -10,15 +10,55 @@ use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
 use crate::text::Tokenizer;
 use crate::weights::{Checkpoint, ModelFiles};
 
-/// One network: what it is, its weights, and those of them that are on the device.
-pub(crate) struct Network<C> {
-    pub config: C,
+/// One network of a model: what it is, its weights, and those of them that are on the device.
+pub struct Network<C> {
+    pub(crate) config: C,
     checkpoint: Checkpoint,
     cache: WeightCache,
 }
 
+impl Network<UnetConfig> {
+    /// Opens `unet/` of a model.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the file or field.
+    pub fn open(files: &ModelFiles) -> Result<Self, EngineError> {
+        Self::open_in(files, "unet", UnetConfig::parse)
+    }
+}
+
+impl Network<AutoencoderConfig> {
+    /// Opens `vae/` of a model, or a folder that is an autoencoder itself.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the file or field.
+    pub fn open(files: &ModelFiles) -> Result<Self, EngineError> {
+        let folder = if files.open("vae/config.json")?.is_some() { "vae" } else { "." };
+        Self::open_in(files, folder, AutoencoderConfig::parse)
+    }
+}
+
+impl Network<TextConfig> {
+    /// Opens `text_encoder/` of a model.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the file or field.
+    pub fn open(files: &ModelFiles) -> Result<Self, EngineError> {
+        Self::open_in(files, "text_encoder", TextConfig::parse)
+    }
+    /// What the weight names start with: checkpoints of transformers before 5 say `text_model.`.
+    pub(crate) fn prefix(&self) -> &'static str {
+        let nested = self.checkpoint.contains("text_model.embeddings.token_embedding.weight");
+        if nested { "text_model." } else { "" }
+    }
+}
+
 impl<C> Network<C> {
-    fn open(
+    /// The network's config.
+    pub fn config(&self) -> &C {
+        &self.config
+    }
+    fn open_in(
         files: &ModelFiles,
         folder: &str,
         parse: impl FnOnce(&str, &[u8]) -> Result<C, EngineError>,
@@ -30,7 +70,12 @@ impl<C> Network<C> {
     }
     /// Makes `plan` ready to run. Inputs and outputs that are named like an input or output of
     /// `sources` share its buffer. Weights are checked before the first is read.
-    pub fn prepare(&self, gpu: &Gpu, plan: Plan, sources: &[&Executable]) -> Result<Executable, EngineError> {
+    pub(crate) fn prepare(
+        &self,
+        gpu: &Gpu,
+        plan: Plan,
+        sources: &[&Executable],
+    ) -> Result<Executable, EngineError> {
         self.checkpoint.check(&plan)?;
         let externals = externals(&plan, sources)?;
         let externals: Vec<_> = externals.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
@@ -55,8 +100,6 @@ pub(crate) struct Networks {
     pub unet: Network<UnetConfig>,
     pub vae: Network<AutoencoderConfig>,
     pub text: Network<TextConfig>,
-    /// What the text encoder's weight names start with.
-    pub text_prefix: &'static str,
     pub scheduler: SchedulerConfig,
     pub tokenizer: Tokenizer,
 }
@@ -66,19 +109,11 @@ impl Networks {
     pub fn open(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self, EngineError> {
         let scheduler = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::parse(&files.path(scheduler), &files.require(scheduler)?)?;
-        let unet = Network::open(files, "unet", UnetConfig::parse)?;
-        let vae = match vae {
-            None => Network::open(files, "vae", AutoencoderConfig::parse)?,
-            Some(other) if other.open("config.json")?.is_some() => {
-                Network::open(other, ".", AutoencoderConfig::parse)?
-            }
-            Some(other) => Network::open(other, "vae", AutoencoderConfig::parse)?,
-        };
-        let text = Network::open(files, "text_encoder", TextConfig::parse)?;
+        let unet = Network::<UnetConfig>::open(files)?;
+        let vae = Network::<AutoencoderConfig>::open(vae.unwrap_or(files))?;
+        let text = Network::<TextConfig>::open(files)?;
         let tokenizer = Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?;
-        let nested = text.checkpoint.contains("text_model.embeddings.token_embedding.weight");
-        let text_prefix = if nested { "text_model." } else { "" };
-        let networks = Self { unet, vae, text, text_prefix, scheduler, tokenizer };
+        let networks = Self { unet, vae, text, scheduler, tokenizer };
         networks.check(files)?;
         Ok(networks)
     }
