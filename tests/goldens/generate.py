@@ -42,9 +42,22 @@ def save(folder, tensors, metadata=None):
         assert torch.isfinite(t.float()).all() if t.dtype != torch.int32 else True, name
     path = folder.path / "reference.safetensors"
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
+    sort_metadata(path)
     folder.write_list()
     spread = " ".join(f"{k.split('.')[1]}:{tuple(v.shape)}~{v.float().std():.3f}" for k, v in tensors.items())
     print(f"{folder.path.name} {path.stat().st_size} {spread}")
+
+
+def sort_metadata(path):
+    """safetensors writes metadata in random order; the same run should give the same bytes."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    if metadata := header.get("__metadata__"):
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
 
 
 def check(name, got, function, *modules):
