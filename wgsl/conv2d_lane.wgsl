@@ -19,14 +19,14 @@
 
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row0 = (group.x + group.z * p.row_groups) * {{ rows_per_lane * lanes }}u;
-    if (row0 >= p.m) {
+    let first_row = (group.x + group.z * p.row_groups) * {{ rows_per_lane * lanes }}u;
+    if (first_row >= p.m) {
         return;
     }
     let quads = p.quads1 + p.quads2;
     let panel = group.y * quads * {{ taps * 4 * lanes }}u;
 {% for r in range(rows_per_lane) %}
-    let corner{{ r }} = output_pixel(min(row0 + {{ r * lanes }}u + lane, p.m - 1u));
+    let corner{{ r }} = output_pixel(min(first_row + {{ r * lanes }}u + lane, p.m - 1u));
 {% endfor %}
 {{ lane.declare(rows_per_lane * lanes) }}
     for (var tap = 0u; tap < {{ taps }}u; tap++) {
@@ -55,6 +55,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     }
     let quad = group.y * {{ lanes }}u + lane;
 {% for i in range(rows_per_lane * lanes) %}
-    finish(row0 + {{ i }}u, quad, acc{{ i }});
+    finish(first_row + {{ i }}u, quad, acc{{ i }});
 {% endfor %}
 }

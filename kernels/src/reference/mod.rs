@@ -1,1 +1,13 @@
 //! The ops as plain loops in f64: what kernels are tested against. Never used to run a model.
+
+pub mod conv2d;
+pub mod gemm;
+pub mod activation;
+pub mod attention;
+pub mod embedding;
+pub mod geglu;
+pub mod group_norm;
+pub mod layer_norm;
+pub mod linear_combination;
+pub mod picture;
+pub mod timestep_embedding;
