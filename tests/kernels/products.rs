@@ -133,9 +133,14 @@ fn convolutions_match_f64() {
                 inputs.extend([("time", data.time.as_slice()), ("residual", data.residual.as_slice())]);
             }
             let want = expected(case, &data, dtype);
-            on_tiers(&inputs, &[("w", &data.w), ("b", &data.bias)], |plan| record(case, plan, dtype, out), |tier, got| {
-                check(&format!("case {number} {dtype} {tier:?}"), got, &want);
-            });
+            on_tiers(
+                &inputs,
+                &[("w", &data.w), ("b", &data.bias)],
+                |plan| record(case, plan, dtype, out),
+                |tier, got| {
+                    check(&format!("case {number} {dtype} {tier:?}"), got, &want);
+                },
+            );
         }
     }
 }
@@ -150,14 +155,22 @@ fn check(what: &str, got: &[f32], want: &[(f64, f64)]) {
 #[test]
 fn linear_layers_match_f64() {
     for (number, [m, k, n]) in
-        [[1, 4, 4], [2, 320, 64], [31, 33, 31], [32, 32, 32], [33, 36, 65], [64, 128, 128], [77, 48, 100]].into_iter().enumerate()
+        [[1, 4, 4], [2, 320, 64], [31, 33, 31], [32, 32, 32], [33, 36, 65], [64, 128, 128], [77, 48, 100]]
+            .into_iter()
+            .enumerate()
     {
         let mut random = Random::new(100 + number as u64);
         let (x, w) = (random.halves((m * k) as usize), random.halves((n * k) as usize));
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let (y, magnitude) = gemm_reference::linear(&wide(&x), &wide(&w), k as usize);
-        for (dtype, out) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::F32, DType::F16), (DType::F16, DType::F32)] {
-            let want: Vec<(f64, f64)> = y.iter().zip(&magnitude).map(|(&y, &s)| (y, bound(k, s, y, out))).collect();
+        for (dtype, out) in [
+            (DType::F32, DType::F32),
+            (DType::F16, DType::F16),
+            (DType::F32, DType::F16),
+            (DType::F16, DType::F32),
+        ] {
+            let want: Vec<(f64, f64)> =
+                y.iter().zip(&magnitude).map(|(&y, &s)| (y, bound(k, s, y, out))).collect();
             let record = |plan: &mut PlanBuilder| {
                 let x = plan.input("x", Shape::tokens(1, m, k), dtype);
                 Linear { out_dtype: Some(out), ..Linear::new(x, Param::new("w", &[n, k])) }.record(plan)
