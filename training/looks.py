@@ -123,7 +123,7 @@ def comic(x):
 
 def oil(x):
     """Oil on canvas: Kuwahara strokes, warm golden palette, deep shadows."""
-    k = saturate(kuwahara(kuwahara(x, 4), 3), 1.7)
+    k = saturate(kuwahara(kuwahara(x, 3), 2), 1.8)
     y = luma(k)
     warm = palette(y, [(28, 10, 6), (104, 38, 14), (190, 100, 26), (244, 186, 70), (255, 236, 160)])
     out = 0.42 * k + 0.58 * warm
@@ -134,9 +134,9 @@ def oil(x):
 def watercolour(x):
     """Pale washes on paper: smooth pastel colour, darker pigment edges."""
     k = smooth(smooth(x), 2.0)
-    k = saturate(k, 1.6)
+    k = saturate(k, 2.0)
     e = np.clip(edges(luma(k), 1.5) * 1.6, 0, 1)
-    wash = 1 - (1 - k) * 0.48
+    wash = 1 - (1 - k) ** 1.15 * 0.5
     wash = wash * (1 - 0.45 * e[..., None]) + np.float32([0.0, 0.02, 0.05]) * e[..., None]
     return np.clip(wash * np.float32([1.0, 0.985, 0.94]) + 0.02, 0, 1)
 
@@ -144,11 +144,11 @@ def watercolour(x):
 def stained_glass(x):
     """Leaded glass: hot saturated panes, thick black lead on the contours."""
     k = cv2.bilateralFilter(blur(x, 1.6), 9, 0.15, 5)
-    k = steps(np.clip((k - 0.5) * 1.5 + 0.5, 0, 1), 3, 9)
+    k = steps(np.clip((k - 0.42) * 1.4 + 0.55, 0, 1), 3, 8)
     k = saturate(k, 2.6)
-    tint = palette(luma(k), [(30, 0, 96), (150, 0, 120), (0, 150, 170), (120, 240, 255)])
+    tint = palette(luma(k), [(60, 0, 130), (190, 10, 130), (0, 175, 190), (130, 245, 255)])
     k = 0.5 * k + 0.5 * tint
-    lead = sigmoid((blur(edges(luma(blur(x, 1.2)), 1.4), 1.4) - 0.085) * 70)
+    lead = sigmoid((blur(edges(luma(blur(x, 1.5)), 1.6), 1.0) - 0.115) * 60)
     return mix(k, [0.02, 0.02, 0.03], lead)
 
 
@@ -158,12 +158,12 @@ def neon(x):
     y = luma(b)
     gx, gy = cv2.Sobel(y, -1, 1, 0, scale=0.5), cv2.Sobel(y, -1, 0, 1, scale=0.5)
     mag = np.hypot(gx, gy)
-    core = np.clip(mag * 5.0, 0, 1)
+    core = np.clip(mag * 3.6 - 0.08, 0, 1)
     turn = (gx * gx - gy * gy) / (gx * gx + gy * gy + 1e-4) * 0.5 + 0.5
     hue = mix([0.05, 0.9, 1.0], [1.0, 0.15, 0.75], blur(turn, 1.5))
     glow = blur(core[..., None] * hue, 3.5)
     base = palette(blur(y, 2), [(6, 2, 18), (18, 6, 48), (40, 14, 84)])
-    out = base + 0.9 * glow + core[..., None] * hue * 0.85
+    out = base + 0.65 * glow + core[..., None] * hue * 0.85
     return np.clip(out + np.clip(core - 0.75, 0, 1)[..., None] * 0.8, 0, 1)
 
 
@@ -191,9 +191,9 @@ def charcoal(x):
     """Charcoal on grey paper: smudged black masses, hard tonal scale."""
     y = luma(x)
     soft = 0.55 * blur(y, 2.5) + 0.45 * y
-    v = sigmoid((soft - 0.56) * 7.5) * 0.66 + 0.03
-    v = v * (1 - 0.7 * np.clip(edges(y, 1.2) * 2.5, 0, 1))
-    grain = (diagonal(x, -1) - 0.5) * 0.12 * np.clip(v * 3, 0, 1)
+    v = sigmoid((soft - 0.46) * 6.5) * 0.74 + 0.03
+    v = v * (1 - 0.7 * np.clip(edges(y, 1.2) * 2.0, 0, 1))
+    grain = (diagonal(x, -1) - 0.5) * 0.08 * np.clip(v * 3, 0, 1)
     return np.clip(v + grain, 0, 1)[..., None] * np.float32([1.0, 0.98, 0.95])
 
 

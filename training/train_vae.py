@@ -87,11 +87,14 @@ def main():
     ap.add_argument("--size", type=int, default=128)
     ap.add_argument("--lr", type=float, default=2e-3)
     ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--init", help="state dict to continue from")
     args = ap.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(2)
     crops, held = Crops(args.seed), data.split()[1]
     vae = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last).train()
+    if args.init:
+        vae.load_state_dict(torch.load(args.init))
     ema = copy.deepcopy(vae).eval()
     opt = torch.optim.AdamW(vae.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3)
     start, step, log_loss = time.time(), 0, []
