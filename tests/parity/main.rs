@@ -1,20 +1,21 @@
 //! Parity: networks and whole pictures against goldens that diffusers made.
 //!
 //! Weights are seeded, so a golden holds configs, inputs and outputs only. Every golden is run in
-//! f32 and in f16 storage on the default adapter.
+//! f32 and in f16 storage on the default adapter, with its own kernels and those of GPUs.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
 mod case;
 mod pictures;
 #[path = "../goldens/weights.rs"]
+#[allow(dead_code, reason = "the generator's tests use all of it")]
 mod weights;
 
 use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};
 use dreamglass_engine::text::Tokenizer;
 use dreamglass_engine::{Network, UnetInputs};
-use dreamglass_kernels::DType;
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
+use dreamglass_kernels::{DType, Tier};
 
 use case::Case;
 
@@ -31,26 +32,36 @@ fn tolerance(dtype: DType) -> f64 {
 /// Runs `body` on every golden with `prefix` in both storage types; it returns named pairs of
 /// (ours, golden). All differences are reported together.
 fn compare(prefix: &str, body: impl Fn(&Gpu, &Case, DType) -> Vec<(String, Vec<f32>, Vec<f32>)>) {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let names = case::names(prefix);
     assert!(!names.is_empty(), "no golden starts with {prefix}");
     let mut report = String::new();
     let mut passed = true;
-    for name in names {
-        let case = Case::open(&name);
-        for dtype in [DType::F32, DType::F16] {
-            for (what, ours, golden) in body(&gpu, &case, dtype) {
-                let distance = distance(&ours, &golden);
-                let fits = distance <= tolerance(dtype);
-                passed &= fits;
-                let verdict = if fits { "" } else { "  <- too far" };
-                report += &format!("{name} {dtype} {what}: {distance:.2e}{verdict}\n");
+    for gpu in gpus() {
+        for case in names.iter().map(|name| Case::open(name)) {
+            for dtype in [DType::F32, DType::F16] {
+                for (what, ours, golden) in body(&gpu, &case, dtype) {
+                    let (name, tier) = (&case.name, gpu.target().tier.name());
+                    let distance = distance(&ours, &golden);
+                    let fits = distance <= tolerance(dtype);
+                    passed &= fits;
+                    let verdict = if fits { "" } else { "  <- too far" };
+                    report += &format!("{name} {tier} {dtype} {what}: {distance:.2e}{verdict}\n");
+                }
             }
         }
     }
-    assert!(passed, "on {}:\n{report}", gpu.summary().name);
+    assert!(passed, "\n{report}");
     // Shown with --nocapture.
     eprint!("{report}");
+}
+
+/// The default adapter with its own kernels, and with the tile kernels of GPUs where those differ.
+fn gpus() -> Vec<Gpu> {
+    let default = Gpu::open(&GpuOptions::default()).unwrap();
+    let differs = default.target().tier != Tier::Tile;
+    let options = GpuOptions { tier: Some(Tier::Tile), ..GpuOptions::default() };
+    let tile = differs.then(|| Gpu::open(&options).unwrap());
+    [Some(default), tile].into_iter().flatten().collect()
 }
 
 /// `‖a − b‖ / ‖b‖`; infinite when lengths differ or a value is not finite.
