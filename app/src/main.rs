@@ -1,2 +1,27 @@
-//! The `dreamglass` command.
-fn main() {}
+//! The `dreamglass` command: pictures and video through an image-to-image model on any GPU.
+
+mod cli;
+mod commands;
+mod config;
+mod failure;
+mod ffmpeg;
+mod interrupt;
+mod model;
+mod pipeline;
+mod sink;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = cli::Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    commands::run(arguments.command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        failure::exit_code(&error)
+    })
+}

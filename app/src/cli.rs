@@ -1,0 +1,248 @@
+//! The command line, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dreamglass_engine::Size;
+use dreamglass_engine::kernels::gpu::AdapterChoice;
+
+const EXAMPLES: &str = "\
+Examples:
+  dreamglass image photo.jpg -o out.png --look watercolour
+  dreamglass image photo.jpg -o out.png --prompt \"a charcoal drawing of a street\" --seed 7
+  dreamglass video clip.mp4 -o out.mp4 --look neon --size 512x288
+  dreamglass video clip.mp4 -o out.mp4 --model ~/models/lcm-sd15 --prompt @prompt.txt --steps 4
+  dreamglass looks
+  dreamglass devices
+  dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
+
+Models are folders in diffusers' layout with safetensors weights; without --model the small
+model inside the program is used. Exit codes: 0 done, 1 the run failed, 2 bad arguments or
+files, 130 ended by Ctrl-C.";
+
+const PICTURE_EXAMPLES: &str = "\
+Examples:
+  dreamglass image photo.jpg -o out.png
+  dreamglass image photo.jpg -o out.webp --look \"stained glass\" --size 512x512
+  dreamglass image photo.jpg -o out.png --prompt \"an oil painting\" --strength 0.8 --steps 2
+
+Reads PNG, JPEG, WebP, BMP, GIF (its first frame) and TIFF, turned upright by their EXIF
+orientation. The extension of OUT chooses the format: png, jpg, webp, bmp, gif or tiff.";
+
+const VIDEO_EXAMPLES: &str = "\
+Examples:
+  dreamglass video clip.mp4 -o out.mp4 --look comic
+  dreamglass video clip.mov -o out.mkv --prompt \"a copper engraving\" --size 512x512 --fit crop
+
+Needs ffmpeg and ffprobe on the PATH. Frame rate and audio are kept. Ctrl-C ends the file after
+the current frame and leaves it playable; an existing OUT is replaced only by a finished one.";
+
+const VERIFY_HELP: &str = "\
+The reference file holds f32 tensors in diffusers' NCHW order; each network whose tensors are
+present is checked:
+  text_encoder.input_ids                              -> text_encoder.hidden_states
+  vae_encoder.image                                   -> vae_encoder.latents
+  vae_decoder.latents                                 -> vae_decoder.image
+  unet.sample, unet.timestep,
+  unet.encoder_hidden_states[, unet.timestep_cond]    -> unet.noise_pred
+  img2img.image, img2img.noise [N,...]                -> img2img.output
+Pictures are in [-1,1]. img2img reads prompt, negative, steps, strength, guidance, sampler
+(lcm or euler) and strength_rule (lcm or img2img) from the file's metadata.
+
+Exit codes: 0 all within tolerance, 1 some outside, 2 bad input.";
+
+/// Turns pictures and video into other ones with an image-to-image model on any GPU.
+#[derive(Debug, Parser)]
+#[command(name = "dreamglass", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stylise one picture
+    #[command(after_help = PICTURE_EXAMPLES)]
+    Image(ImageArgs),
+    /// Stylise a video file through the system's ffmpeg
+    #[command(after_help = VIDEO_EXAMPLES)]
+    Video(VideoArgs),
+    /// List the looks that a model names, for --look
+    Looks(LooksArgs),
+    /// List the adapters that --adapter chooses from
+    Devices(DevicesArgs),
+    /// Compare a model with reference tensors made by diffusers
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Picture to read
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Picture to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub style: StyleArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VideoArgs {
+    /// Video to read: anything that ffmpeg decodes
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Video to write: .mp4, .mov, .m4v or .mkv
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Stop after this many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub style: StyleArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LooksArgs {
+    /// Model folder, or `demo` for the one inside the program
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub model: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Safetensors file of inputs and expected outputs
+    #[arg(long, value_name = "FILE")]
+    pub reference: PathBuf,
+    /// Largest relative L2 error [default: 1e-4 for f32, 5e-3 for f16]
+    #[arg(long, value_name = "X")]
+    pub tolerance: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Storage type of weights and activations
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Precision,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Model folder in diffusers' layout, or `demo` for the one inside the program
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub model: PathBuf,
+    /// Adapter by index or part of its name, see `dreamglass devices`
+    #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", default_value = "auto")]
+    #[arg(value_parser = adapter)]
+    pub adapter: AdapterChoice,
+}
+
+/// How a model is loaded to make pictures.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Storage type of weights and activations
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub dtype: Precision,
+}
+
+/// What the result looks like.
+#[derive(Debug, Args)]
+pub struct StyleArgs {
+    /// What the result shows, or @FILE to read it from a file
+    #[arg(long, value_name = "TEXT|@FILE", conflicts_with = "look")]
+    pub prompt: Option<String>,
+    /// One of the model's named looks, see `dreamglass looks`
+    #[arg(long, value_name = "NAME")]
+    pub look: Option<String>,
+    /// What it does not show, or @FILE; read when guidance is above 1
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub negative: Option<String>,
+    /// Denoising steps [default: the model's, or 4]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// How far the source is noised, above 0 to 1 [default: the model's, or 0.5]
+    #[arg(long, value_name = "X")]
+    pub strength: Option<f64>,
+    /// How strength chooses the steps of the lcm sampler
+    #[arg(long, value_name = "RULE", default_value = "lcm")]
+    pub strength_rule: Rule,
+    /// Guidance scale; 1 is none
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub guidance: f32,
+    /// Seed of the noise: the same seed gives the same noise everywhere
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Size of the result, multiples of 8 [default: the source's shape at the model's own size]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub size: Option<Size>,
+    /// Sampler [default: the one that the model's scheduler config names]
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<SamplerName>,
+    /// How a source of another shape is fitted to the size
+    #[arg(long, value_name = "HOW", default_value = "crop")]
+    pub fit: FitName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Half precision: half the memory
+    F16,
+    /// Single precision
+    F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SamplerName {
+    /// Latent consistency
+    Lcm,
+    /// Euler with trailing timesteps, for turbo models
+    Euler,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// All steps, within the first STRENGTH of the noise range
+    Lcm,
+    /// The schedule of strength 1 without its first steps
+    Img2img,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FitName {
+    /// Cut the longer side evenly
+    Crop,
+    /// Scale both sides independently
+    Stretch,
+}
+
+fn adapter(text: &str) -> Result<AdapterChoice, String> {
+    match text.parse() {
+        Ok(index) => Ok(AdapterChoice::Index(index)),
+        Err(_) if text.trim().is_empty() => Err("expected an index, a part of a name or `auto`".into()),
+        Err(_) if text == "auto" => Ok(AdapterChoice::Auto),
+        Err(_) => Ok(AdapterChoice::Name(text.into())),
+    }
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let side = |text: &str| text.parse::<u32>().ok();
+    let sides = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));
+    let (width, height) = sides.ok_or("expected WIDTHxHEIGHT in pixels, such as 512x384")?;
+    Ok(Size::new(width, height))
+}

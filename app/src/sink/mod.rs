@@ -1,0 +1,6 @@
+//! Where pictures go.
+
+pub mod picture;
+pub mod video;
+
+mod unfinished;

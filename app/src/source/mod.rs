@@ -1,0 +1,4 @@
+//! Where pictures come from.
+
+pub mod picture;
+pub mod video;
