@@ -1,1 +1,9 @@
-//! x
+//! Every op against its f64 reference, on the default adapter, on real and odd shapes.
+
+mod attention;
+mod elementwise;
+mod embeddings;
+mod harness;
+mod norms;
+mod pictures;
+mod products;

@@ -33,8 +33,10 @@ pub use timestep_embedding::TimestepEmbedding;
 pub fn variants() -> Vec<Variant> {
     [
         attention::variants(),
+        conv2d::variants(),
         embedding::variants(),
         geglu::variants(),
+        gemm::variants(),
         group_norm::variants(),
         layer_norm::variants(),
         linear_combination::variants(),

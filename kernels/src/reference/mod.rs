@@ -1,11 +1,11 @@
 //! The ops as plain loops in f64: what kernels are tested against. Never used to run a model.
 
-pub mod conv2d;
-pub mod gemm;
 pub mod activation;
 pub mod attention;
+pub mod conv2d;
 pub mod embedding;
 pub mod geglu;
+pub mod gemm;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod linear_combination;

@@ -3,8 +3,14 @@
 /// The region `[x, y, width, height]` of a picture of `width` × `height` RGBA8 words resized to
 /// `[H, W]`, `[H,W,3]` in [−1, 1]: a triangle filter as wide as the scale, at least one pixel,
 /// normalised; pixels outside are those on the edge.
-pub fn picture_in(pixels: &[u32], [width, height]: [usize; 2], region: [f64; 4], size: [usize; 2]) -> Vec<f64> {
-    let columns: Vec<_> = (0..size[1]).map(|o| taps(o, region[0], region[2] / size[1] as f64, width)).collect();
+pub fn picture_in(
+    pixels: &[u32],
+    [width, height]: [usize; 2],
+    region: [f64; 4],
+    size: [usize; 2],
+) -> Vec<f64> {
+    let columns: Vec<_> =
+        (0..size[1]).map(|o| taps(o, region[0], region[2] / size[1] as f64, width)).collect();
     let rows: Vec<_> = (0..size[0]).map(|o| taps(o, region[1], region[3] / size[0] as f64, height)).collect();
     let mut y = Vec::with_capacity(size[0] * size[1] * 3);
     for row in &rows {
@@ -35,6 +41,7 @@ fn taps(out: usize, start: f64, scale: f64, length: usize) -> Vec<(usize, f64)> 
 
 /// `round(clamp((x+1)/2, 0, 1)·255)` of `[pixels,3]` as RGBA8 words with alpha 255. NaN gives 0.
 pub fn picture_out(x: &[f64]) -> Vec<u32> {
-    let byte = |v: f64| if v.is_nan() { 0 } else { (((v + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0).round() as u8 };
+    let byte =
+        |v: f64| if v.is_nan() { 0 } else { (((v + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0).round() as u8 };
     x.chunks_exact(3).map(|p| u32::from_le_bytes([byte(p[0]), byte(p[1]), byte(p[2]), 255])).collect()
 }

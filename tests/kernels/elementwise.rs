@@ -1,0 +1,145 @@
+//! The gated unit and weighted sums against f64.
+
+use dreamglass_kernels::ops::{Activation, Coefficients, Geglu, LinearCombination};
+use dreamglass_kernels::reference::{geglu, linear_combination};
+use dreamglass_kernels::{DType, Shape};
+
+use crate::harness::{Random, assert_close, on_tiers, rounding, to_f64};
+
+const F16: DType = DType::F16;
+const F32: DType = DType::F32;
+
+#[test]
+fn geglu_matches_f64() {
+    let shapes = [[1, 64, 1280], [2, 5, 4], [1, 1, 12], [3, 77, 36]];
+    for (seed, [n, t, c]) in shapes.into_iter().enumerate() {
+        let mut x = Random::new(seed as u64).range((n * t * 2 * c) as usize, -6.0, 6.0);
+        // The ends of f16's range: gates that vanish and gates that are one.
+        x[..3].copy_from_slice(&[65504.0, -65504.0, 0.0]);
+        x[c as usize..c as usize + 3].copy_from_slice(&[1.0, -12.0, 65504.0]);
+        let wide = to_f64(&x);
+        let want = geglu::geglu(&wide, c as usize);
+        for dtype in [F16, F32] {
+            // Gate and value share the error of erf, 1.5e-7 of its own and 1e-6 of the driver's exp.
+            let bound = |ix: usize| {
+                let (row, channel) = (ix / c as usize, ix % c as usize);
+                let at = row * 2 * c as usize + channel;
+                2e-6 * (wide[at] * wide[at + c as usize]).abs() + rounding(dtype, want[ix])
+            };
+            on_tiers(
+                &[("x", &x)],
+                &[],
+                |plan| Geglu { x: plan.input("x", Shape::tokens(n, t, 2 * c), dtype) }.record(plan),
+                |tier, got| assert_close(&format!("[{n},{t},{c}] {dtype} {tier:?}"), got, &want, bound),
+            );
+        }
+    }
+}
+
+struct Sum {
+    shape: [u32; 4],
+    /// Batch and storage of each term.
+    terms: Vec<(u32, DType)>,
+    /// Batch of the factors, or none where they are constants.
+    rows: Option<u32>,
+    offset: f32,
+    activation: Activation,
+    out: DType,
+}
+
+fn check_sum(case: &Sum, seed: u64) {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    let [n, h, w, c] = case.shape;
+    let mut random = Random::new(seed);
+    let mut data = Vec::new();
+    for (batch, _) in &case.terms {
+        data.push(random.range((batch * h * w * c) as usize, -3.0, 3.0));
+    }
+    let factors = random.range(case.terms.len() * case.rows.unwrap_or(1) as usize, -2.0, 2.0);
+    let wide: Vec<Vec<f64>> = data.iter().map(|x| to_f64(x)).collect();
+    let terms: Vec<&[f64]> = wide.iter().map(|x| &x[..]).collect();
+    let (factors_f64, offset) = (to_f64(&factors), f64::from(case.offset));
+    let want =
+        linear_combination::linear_combination(&terms, &factors_f64, n as usize, offset, case.activation);
+    // Sums of at most 25, a step of f32 for each product and sum; activations are no steeper than
+    // 1.2 and their exponentials good to 1e-6.
+    let bound =
+        |ix: usize| 25.0 * 10.0 / f64::from(1 << 23) + 2e-6 * want[ix].abs() + rounding(case.out, want[ix]);
+    let mut inputs: Vec<(&str, &[f32])> = NAMES.into_iter().zip(data.iter().map(Vec::as_slice)).collect();
+    if case.rows.is_some() {
+        inputs.push(("factors", &factors));
+    }
+    on_tiers(
+        &inputs,
+        &[],
+        |plan| {
+            let mut terms = Vec::new();
+            for ((batch, dtype), name) in case.terms.iter().zip(NAMES) {
+                terms.push(plan.input(name, Shape::new(*batch, h, w, c), *dtype));
+            }
+            let coefficients = match case.rows {
+                None => Coefficients::Constant(factors.clone()),
+                Some(rows) => {
+                    let shape = Shape::vector(rows, case.terms.len() as u32);
+                    Coefficients::PerRow(plan.input("factors", shape, F32))
+                }
+            };
+            let (offset, activation, out_dtype) = (case.offset, case.activation, case.out);
+            LinearCombination { terms, coefficients, offset, activation, out_dtype }.record(plan)
+        },
+        |tier, got| {
+            let what = format!("{:?} {:?} {:?} {tier:?}", case.shape, case.terms, case.activation);
+            assert_close(&what, got, &want, bound);
+        },
+    );
+}
+
+#[test]
+fn linear_combinations_match_f64() {
+    let shape = [2, 5, 3, 4];
+    let sum = |shape, terms: &[(u32, DType)], rows, activation, out| Sum {
+        shape,
+        terms: terms.to_vec(),
+        rows,
+        offset: 0.25,
+        activation,
+        out,
+    };
+    let cases = [
+        sum([1, 16, 16, 3], &[(1, F32)], None, Activation::None, F16),
+        sum([1, 16, 16, 4], &[(1, F16)], None, Activation::SoftClamp3, F16),
+        sum(shape, &[(2, F32), (1, F16)], None, Activation::None, F32),
+        sum(shape, &[(1, F32), (2, F16), (1, F16)], Some(2), Activation::None, F32),
+        sum(shape, &[(2, F32); 4], Some(1), Activation::None, F16),
+        sum([3, 7, 9, 6], &[(3, F16), (1, F32), (3, F32), (1, F16)], Some(3), Activation::SoftClamp3, F32),
+        sum([1, 2, 2, 1], &[(1, F32), (1, F32)], Some(1), Activation::Silu, F32),
+        sum([1, 4, 4, 5], &[(1, F32)], None, Activation::Relu, F32),
+        sum([1, 4, 4, 5], &[(1, F32)], None, Activation::Gelu, F32),
+        sum([1, 4, 4, 5], &[(1, F32)], None, Activation::QuickGelu, F32),
+    ];
+    for (seed, case) in cases.iter().enumerate() {
+        check_sum(case, seed as u64);
+    }
+}
+
+#[test]
+fn activations_stay_finite_far_out() {
+    let x = [-65504.0, -1000.0, -89.0, -88.0, -0.0, 0.0, 88.0, 89.0, 1000.0, 65504.0, 3.0, -3.0];
+    use Activation::{Gelu, QuickGelu, Relu, Silu, SoftClamp3};
+    for activation in [Silu, Relu, Gelu, QuickGelu, SoftClamp3] {
+        let wide = to_f64(&x);
+        let want = linear_combination::linear_combination(&[&wide], &[1.0], 1, 0.0, activation);
+        let bound = |ix: usize| 1e-6 * want[ix].abs() + 1e-6;
+        on_tiers(
+            &[("x", &x)],
+            &[],
+            |plan| {
+                let terms = vec![plan.input("x", Shape::tokens(1, 3, 4), F32)];
+                let coefficients = Coefficients::Constant(vec![1.0]);
+                LinearCombination { terms, coefficients, offset: 0.0, activation, out_dtype: F32 }
+                    .record(plan)
+            },
+            |tier, got| assert_close(&format!("{activation:?} {tier:?}"), got, &want, bound),
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Pictures in and out against f64.
+
+use dreamglass_kernels::ops::{PictureIn, PictureOut};
+use dreamglass_kernels::reference::picture;
+use dreamglass_kernels::{DType, Shape};
+
+use crate::harness::{Random, Values, assert_close, rounding, to_f64, values_on_tiers, words_on_tiers};
+
+#[test]
+fn resizing_matches_f64() {
+    // Source [W, H], region, result [H, W].
+    let cases: [([u32; 2], [f32; 4], [u32; 2]); 8] = [
+        ([16, 16], [0.0, 0.0, 16.0, 16.0], [16, 16]),
+        ([64, 48], [8.0, 0.0, 48.0, 48.0], [32, 32]),
+        ([10, 7], [0.0, 0.0, 10.0, 7.0], [33, 41]),
+        ([100, 90], [3.5, 7.25, 80.5, 60.0], [16, 24]),
+        ([9, 200], [0.0, 0.0, 9.0, 200.0], [7, 50]),
+        ([640, 8], [0.0, 0.0, 640.0, 8.0], [8, 3]),
+        ([1, 1], [0.0, 0.0, 1.0, 1.0], [5, 3]),
+        ([20, 20], [19.0, 19.0, 0.5, 1.0], [4, 4]),
+    ];
+    for (seed, (source, region, size)) in cases.into_iter().enumerate() {
+        let mut random = Random::new(seed as u64);
+        let pixels: Vec<u32> = (0..source[0] * source[1]).map(|_| random.word()).collect();
+        let wide = region.map(f64::from);
+        let want = picture::picture_in(&pixels, source.map(|s| s as usize), wide, size.map(|s| s as usize));
+        for out_dtype in [DType::F16, DType::F32] {
+            // A tap's weight is off by the rounding of its place, four steps of f32 at the size of
+            // the picture; there are two axes, and the result spans 2.
+            let place = f64::from(source[0].max(source[1])) * 4.0 / f64::from(1 << 23);
+            let bound = |ix: usize| 4.0 * place + 1e-5 + rounding(out_dtype, want[ix]);
+            values_on_tiers(
+                &[("pixels", Values::Words(&pixels))],
+                &[],
+                |plan| {
+                    let pixels = plan.input("pixels", Shape::new(1, source[1], source[0], 1), DType::U32);
+                    PictureIn { pixels, region, size, out_dtype }.record(plan)
+                },
+                |tier, got| {
+                    let what = format!("{source:?} {region:?} {size:?} {out_dtype} {tier:?}");
+                    assert_close(&what, got, &want, bound);
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_its_own_size_passes_unchanged() {
+    let mut random = Random::new(9);
+    let pixels: Vec<u32> = (0..12 * 10).map(|_| random.word() | 0xff00_0000).collect();
+    words_on_tiers(
+        &[("pixels", Values::Words(&pixels))],
+        |plan| {
+            let pixels = plan.input("pixels", Shape::new(1, 10, 12, 1), DType::U32);
+            let region = [0.0, 0.0, 12.0, 10.0];
+            let x = PictureIn { pixels, region, size: [10, 12], out_dtype: DType::F16 }.record(plan)?;
+            PictureOut { x }.record(plan)
+        },
+        |tier, got| assert_eq!(got, pixels, "{tier:?}"),
+    );
+}
+
+#[test]
+fn packing_matches_f64() {
+    let shape = Shape::new(2, 5, 7, 3);
+    let mut x = Random::new(3).range(shape.elements() as usize, -1.2, 1.2);
+    x[..9].copy_from_slice(&[
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        -f32::NAN,
+        65504.0,
+        -65504.0,
+        -1.0,
+        1.0,
+        0.0,
+    ]);
+    let want = picture::picture_out(&to_f64(&x));
+    for dtype in [DType::F16, DType::F32] {
+        words_on_tiers(
+            &[("x", Values::Floats(&x))],
+            |plan| PictureOut { x: plan.input("x", shape, dtype) }.record(plan),
+            |tier, got| {
+                assert_eq!(got.len(), want.len());
+                for (ix, (got, want)) in got.iter().zip(&want).enumerate() {
+                    for (channel, (g, w)) in got.to_le_bytes().into_iter().zip(want.to_le_bytes()).enumerate()
+                    {
+                        // A value half way between two bytes may go either way.
+                        let exact =
+                            x.get(ix * 3 + channel).map_or(0.0, |&v| (f64::from(v) + 1.0) / 2.0 * 255.0);
+                        let half_way = (exact.fract() - 0.5).abs() < 1e-4;
+                        let off = g.abs_diff(w);
+                        assert!(
+                            off == 0 || (off == 1 && half_way && channel < 3),
+                            "{dtype} {tier:?} {ix}: {got:x} {want:x}"
+                        );
+                    }
+                }
+            },
+        );
+    }
+}
