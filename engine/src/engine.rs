@@ -86,6 +86,7 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref())?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
+        networks.check_weights(target, *dtype)?;
         let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, *dtype)?;

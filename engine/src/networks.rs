@@ -1,12 +1,14 @@
 //! The networks of one model: configs, checkpoints and packed weights, checked against each other.
 
-use dreamglass_kernels::Plan;
 use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
 use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::plan::Storage;
+use dreamglass_kernels::{DType, Plan, Shape, Target};
 
 use crate::error::EngineError;
+use crate::frame::Size;
 use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
+use crate::plans::{self, Source};
 use crate::text::Tokenizer;
 use crate::weights::{Checkpoint, ModelFiles};
 
@@ -116,6 +118,18 @@ impl Networks {
         let networks = Self { unet, vae, text, scheduler, tokenizer };
         networks.check(files)?;
         Ok(networks)
+    }
+
+    /// Checks that every weight is there in the right shape, without reading any. Weights do not
+    /// depend on the picture's size, so plans of the smallest one name them all.
+    pub fn check_weights(&self, target: Target, dtype: DType) -> Result<(), EngineError> {
+        let vae = &self.vae.config;
+        let size = Size::new(vae.factor(), vae.factor());
+        let shape = Shape::new(1, 1, 1, vae.latent_channels);
+        self.vae.checkpoint.check(&plans::begin(target, vae, size, Source::Tensor, dtype)?)?;
+        self.vae.checkpoint.check(&plans::end(target, vae, shape, 1.0, dtype)?)?;
+        let denoise = plans::denoise(target, &self.unet.config, shape, 1, false, dtype)?;
+        self.unet.checkpoint.check(&denoise)
     }
 
     /// Checks that the networks fit each other.

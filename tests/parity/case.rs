@@ -73,6 +73,10 @@ impl Case {
     pub fn files(&self) -> ModelFiles {
         ModelFiles::Folder(self.folder.path().into())
     }
+    /// The folder of the completed model.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
     pub fn tensor(&self, name: &str) -> &Stored {
         self.tensors.get(name).unwrap_or_else(|| panic!("{} has no tensor {name}", self.name))
     }

@@ -6,9 +6,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
 mod case;
+mod damaged;
 mod pictures;
 #[path = "../goldens/weights.rs"]
-#[allow(dead_code, reason = "the generator's tests use all of it")]
 mod weights;
 
 use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};
@@ -157,6 +157,26 @@ fn every_stored_tensor_is_used() {
     for name in case::names("") {
         for tensor in Case::open(&name).tensors.keys() {
             assert!(used.contains(&tensor.as_str()), "{name} stores {tensor}, which no test reads");
+        }
+    }
+}
+
+#[test]
+fn seeded_weights_are_those_of_the_script() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/goldens/weights_vectors.json");
+    let vectors: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let numbers = |v: &serde_json::Value| -> Vec<f64> {
+        v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+    };
+    for vector in &vectors {
+        let name = vector["name"].as_str().unwrap();
+        for (index, expected) in numbers(&vector["values"]).into_iter().enumerate() {
+            assert_eq!(weights::value(name, index as u64), expected as f32, "{name} {index}");
+        }
+        let shape: Vec<usize> = numbers(&vector["shape"]).into_iter().map(|d| d as usize).collect();
+        let tensor = weights::tensor(name, &shape);
+        for (ours, bits) in tensor.iter().zip(numbers(&vector["first_bits"])) {
+            assert_eq!(f64::from(ours.to_bits()), bits, "{name}");
         }
     }
 }
