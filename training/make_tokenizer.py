@@ -76,7 +76,7 @@ def main(out):
     special = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>",
                    unk_token="<|endoftext|>", pad_token="<|endoftext|>")
     config = dict(special, tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True,
-                  add_prefix_space=False, errors="replace", clean_up_tokenization_spaces=True)
+                  add_prefix_space=False, errors="replace")
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
     print(len(tokens), "tokens,", len(merges), "merges")

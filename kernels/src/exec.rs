@@ -13,15 +13,15 @@ use crate::weight::{Weight, WeightSource};
 
 pub use crate::buffer::GpuTensor;
 
-/// Packed weights and compiled pipelines of one device, shared between the plans of one model.
+/// Packed weights on one device, shared between the plans of one model.
 #[derive(Debug, Clone, Default)]
 pub struct WeightCache {
     weights: Arc<Mutex<HashMap<Weight, wgpu::Buffer>>>,
-    pipelines: Arc<Mutex<HashMap<Variant, Arc<Pipeline>>>>,
 }
 
+/// A compiled kernel.
 #[derive(Debug)]
-struct Pipeline {
+pub(crate) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
     reflection: Reflection,
@@ -69,7 +69,7 @@ impl Executable {
         let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
         let dispatches = std::mem::take(&mut executable.plan.dispatches);
         for dispatch in &dispatches {
-            let step = executable.prepare(dispatch, &weights, cache)?;
+            let step = executable.prepare(dispatch, &weights)?;
             executable.steps.push(step);
         }
         executable.plan.dispatches = dispatches;
@@ -141,13 +141,8 @@ impl Executable {
         }
         Ok(true)
     }
-    fn prepare(
-        &self,
-        dispatch: &Dispatch,
-        weights: &[wgpu::Buffer],
-        cache: &WeightCache,
-    ) -> Result<Step, KernelError> {
-        let pipeline = cache.pipeline(&self.gpu, &dispatch.variant)?;
+    fn prepare(&self, dispatch: &Dispatch, weights: &[wgpu::Buffer]) -> Result<Step, KernelError> {
+        let pipeline = pipeline(&self.gpu, &dispatch.variant)?;
         check_interface(dispatch, &pipeline.reflection)?;
         let mut entries = Vec::with_capacity(dispatch.bindings.len());
         for info in &pipeline.reflection.bindings {
@@ -245,15 +240,17 @@ impl WeightCache {
         weights.insert(weight.clone(), buffer.clone());
         Ok(buffer)
     }
-    fn pipeline(&self, gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, KernelError> {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(variant) {
-            return Ok(Arc::clone(pipeline));
-        }
-        let pipeline = Arc::new(compile(gpu, variant)?);
-        pipelines.insert(variant.clone(), Arc::clone(&pipeline));
-        Ok(pipeline)
+}
+
+/// The compiled kernel of a variant, compiled at most once per device.
+fn pipeline(gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, KernelError> {
+    let mut pipelines = gpu.pipelines().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pipeline) = pipelines.get(variant) {
+        return Ok(Arc::clone(pipeline));
     }
+    let pipeline = Arc::new(compile(gpu, variant)?);
+    pipelines.insert(variant.clone(), Arc::clone(&pipeline));
+    Ok(pipeline)
 }
 
 fn compile(gpu: &Gpu, variant: &Variant) -> Result<Pipeline, KernelError> {

@@ -1,8 +1,11 @@
 //! Adapters and the device: choice, capabilities, limits, loss.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::KernelError;
+use crate::exec::Pipeline;
+use crate::plan::Variant;
 use crate::target::{Target, Tier};
 
 /// Which adapter to open.
@@ -62,6 +65,7 @@ struct Inner {
     target: Target,
     runtime_checks: bool,
     failure: Arc<Mutex<Option<KernelError>>>,
+    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
 }
 
 /// An open device. Clones share it.
@@ -189,7 +193,15 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
         };
         let runtime_checks = options.runtime_checks;
-        Ok(Self(Arc::new(Inner { device, queue, summary, target, runtime_checks, failure })))
+        Ok(Self(Arc::new(Inner {
+            device,
+            queue,
+            summary,
+            target,
+            runtime_checks,
+            failure,
+            pipelines: Mutex::default(),
+        })))
     }
     /// What was opened.
     pub fn summary(&self) -> &AdapterSummary {
@@ -219,6 +231,10 @@ impl Gpu {
     /// The wgpu queue, for sinks that present from the GPU.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.0.queue
+    }
+    /// Kernels compiled so far, shared by every plan on this device.
+    pub(crate) fn pipelines(&self) -> &Mutex<HashMap<Variant, Arc<Pipeline>>> {
+        &self.0.pipelines
     }
     /// Whether shaders are compiled with runtime checks.
     pub fn runtime_checks(&self) -> bool {

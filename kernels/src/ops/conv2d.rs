@@ -101,7 +101,13 @@ impl Conv2d {
         let kernel = match self.weight.inner[..] {
             [_] | [_, 1, 1] => 1,
             [_, 3, 3] => 3,
-            _ => return Err(unsupported(format!("weight {} of shape {:?}: only 1×1 and 3×3", self.weight.name(), self.weight.shape()))),
+            _ => {
+                return Err(unsupported(format!(
+                    "weight {} of shape {:?}: only 1×1 and 3×3",
+                    self.weight.name(),
+                    self.weight.shape()
+                )));
+            }
         };
         if !matches!(self.stride, 1 | 2) {
             return Err(unsupported(format!("stride {}: only 1 and 2", self.stride)));
@@ -117,13 +123,25 @@ impl Conv2d {
 /// One of every kind of kernel that convolutions lead to.
 pub(crate) fn variants() -> Vec<Variant> {
     super::check::recorded(|plan| {
-        for (dtype, out) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::F32, DType::F16), (DType::F16, DType::F32)] {
+        for (dtype, out) in [
+            (DType::F32, DType::F32),
+            (DType::F16, DType::F16),
+            (DType::F32, DType::F16),
+            (DType::F16, DType::F32),
+        ] {
             let x = plan.input("x", Shape::new(1, 8, 8, 8), dtype);
             let time = plan.input("t", Shape::vector(1, 12), dtype);
             let plain = Conv2d::new(x, Param::new("w", &[12, 8, 3, 3]));
             let wide = Conv2d::new(x, Param::new("w2", &[12, 16, 3, 3]));
-            let residual = Conv2d { out_dtype: Some(out), time_embedding: Some(time), bias: Some(Param::new("b", &[12])), ..plain.clone() }.record(plan)?;
-            Conv2d { residual: Some(residual), activation: Activation::Relu, ..plain.clone() }.record(plan)?;
+            let residual = Conv2d {
+                out_dtype: Some(out),
+                time_embedding: Some(time),
+                bias: Some(Param::new("b", &[12])),
+                ..plain.clone()
+            }
+            .record(plan)?;
+            Conv2d { residual: Some(residual), activation: Activation::Relu, ..plain.clone() }
+                .record(plan)?;
             Conv2d { x2: Some(x), activation: Activation::Silu, ..wide }.record(plan)?;
             Conv2d { upsample: Some([16, 16]), ..plain.clone() }.record(plan)?;
             Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;

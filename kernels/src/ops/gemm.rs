@@ -74,13 +74,24 @@ impl Linear {
 /// One of every kind of kernel that linear layers lead to.
 pub(crate) fn variants() -> Vec<Variant> {
     super::check::recorded(|plan| {
-        for (dtype, out) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::F32, DType::F16), (DType::F16, DType::F32)] {
+        for (dtype, out) in [
+            (DType::F32, DType::F32),
+            (DType::F16, DType::F16),
+            (DType::F32, DType::F16),
+            (DType::F16, DType::F32),
+        ] {
             for rows in [2, 64] {
                 let x = plan.input("x", Shape::tokens(1, rows, 8), dtype);
                 let plain = Linear::new(x, Param::new("w", &[12, 8]));
                 let joined = Linear::new(x, Param::new("w2", &[12, 16]));
                 let residual = Linear { out_dtype: Some(out), ..plain.clone() }.record(plan)?;
-                Linear { residual: Some(residual), bias: Some(Param::new("b", &[12])), activation: Activation::Gelu, ..plain }.record(plan)?;
+                Linear {
+                    residual: Some(residual),
+                    bias: Some(Param::new("b", &[12])),
+                    activation: Activation::Gelu,
+                    ..plain
+                }
+                .record(plan)?;
                 Linear { x2: Some(x), activation: Activation::QuickGelu, ..joined }.record(plan)?;
             }
         }

@@ -50,7 +50,8 @@ impl Matmul {
     pub(super) fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         self.check()?;
         let target = plan.target();
-        let rows_per_lane = if self.out.rows() <= target.lanes { 1 } else { (32 / target.lanes.max(1)).clamp(1, 4) };
+        let rows_per_lane =
+            if self.out.rows() <= target.lanes { 1 } else { (32 / target.lanes.max(1)).clamp(1, 4) };
         let (rows, columns) = match target.tier {
             Tier::Lane => (rows_per_lane * target.lanes, LANE_COLUMNS * target.lanes),
             Tier::Tile => (TILE, TILE),
@@ -86,17 +87,18 @@ impl Matmul {
         let channels = self.x.shape.c + self.x2.map_or(0, |t| t.shape.c);
         if self.weight.inner.first() != Some(&channels) || self.weight.outer() != self.out.c {
             let expected = format!("a weight [{},{channels},…] for {}", self.out.c, self.x);
-            return Err(shape_error(op, expected, format!("{} {:?}", self.weight.name(), self.weight.shape())));
+            return Err(shape_error(
+                op,
+                expected,
+                format!("{} {:?}", self.weight.name(), self.weight.shape()),
+            ));
         }
-        if let Some(x2) = self.x2 {
-            if x2.shape.with_c(0) != self.x.shape.with_c(0) || x2.dtype != self.x.dtype {
-                return Err(shape_error(op, format!("a second input like {}", self.x), x2));
-            }
+        let is_like_x = |t: &Tensor| t.shape.with_c(0) == self.x.shape.with_c(0) && t.dtype == self.x.dtype;
+        if let Some(x2) = self.x2.filter(|t| !is_like_x(t)) {
+            return Err(shape_error(op, format!("a second input like {}", self.x), x2));
         }
-        if let Some(bias) = &self.bias {
-            if bias.shape() != [self.out.c] {
-                return Err(shape_error(op, format!("a bias [{}]", self.out.c), format!("{:?}", bias.shape())));
-            }
+        if let Some(bias) = self.bias.as_ref().filter(|b| b.shape() != [self.out.c]) {
+            return Err(shape_error(op, format!("a bias [{}]", self.out.c), format!("{:?}", bias.shape())));
         }
         let time = Shape::vector(self.out.n, self.out.c);
         for (tensor, expected) in [(self.time_embedding, time), (self.residual, self.out)] {
@@ -116,7 +118,12 @@ impl Matmul {
         ([row_groups, self.out.c.div_ceil(columns), folds], row_groups)
     }
 
-    fn bindings(&self, plan: &mut PlanBuilder, columns: u32, y: Tensor) -> Vec<(&'static str, Operand, bool)> {
+    fn bindings(
+        &self,
+        plan: &mut PlanBuilder,
+        columns: u32,
+        y: Tensor,
+    ) -> Vec<(&'static str, Operand, bool)> {
         let mut k = vec![self.x.shape.c];
         k.extend(self.x2.map(|t| t.shape.c));
         let n_padded = self.out.c.next_multiple_of(columns);

@@ -47,7 +47,8 @@ fn window(input: &Conv2dInput<'_>, [vh, vw]: [u32; 2], [n, oy, ox, o]: [u32; 4])
     let (mut sum, mut magnitude) = (0.0, 0.0);
     for tap in 0..k * k {
         let (dy, dx) = (tap / k, tap % k);
-        let (iy, ix) = ((oy * input.stride + dy).checked_sub(k / 2), (ox * input.stride + dx).checked_sub(k / 2));
+        let (iy, ix) =
+            ((oy * input.stride + dy).checked_sub(k / 2), (ox * input.stride + dx).checked_sub(k / 2));
         let (Some(iy), Some(ix)) = (iy.filter(|&v| v < vh), ix.filter(|&v| v < vw)) else { continue };
         let (sy, sx) = (iy * s.h / vh, ix * s.w / vw);
         let row = (((n * s.h + sy) * s.w + sx) * s.c) as usize;
