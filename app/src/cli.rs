@@ -53,7 +53,7 @@ Exit codes: 0 all within tolerance, 1 some outside, 2 bad input.";
 
 /// Turns pictures and video into other ones with an image-to-image model on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "dreamglass", version, about, after_help = EXAMPLES)]
+#[command(name = "dreamglass", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -127,7 +127,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub reference: PathBuf,
     /// Largest relative L2 error [default: 1e-4 for f32, 5e-3 for f16]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub tolerance: Option<f64>,
     /// Print JSON
     #[arg(long)]
@@ -177,13 +177,13 @@ pub struct StyleArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<u32>,
     /// How far the source is noised, above 0 to 1 [default: the model's, or 0.5]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub strength: Option<f64>,
     /// How strength chooses the steps of the lcm sampler
     #[arg(long, value_name = "RULE", default_value = "lcm")]
     pub strength_rule: Rule,
     /// Guidance scale; 1 is none
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub guidance: f32,
     /// Seed of the noise: the same seed gives the same noise everywhere
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -35,6 +35,10 @@ pub fn run(arguments: &VideoArgs) -> Result<ExitCode> {
     let stylise = |frame: &Picture| stylise(&mut engine, frame, &settings, &interrupted, &bar);
     let written = pipeline::run(frames, stylise, |picture| writer.write(picture))?;
     bar.finish_and_clear();
+    if written == 0 {
+        // A source without frames is an error, so this is Ctrl-C before the first one.
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     writer.finish()?;
 
     let seconds = started.elapsed().as_secs_f64();

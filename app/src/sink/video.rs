@@ -21,10 +21,16 @@ pub struct VideoFile {
     file: Unfinished,
 }
 
-/// A video file being written.
+/// A video file being written. The encoder is gone before its file is.
 #[derive(Debug)]
 pub struct VideoWriter {
+    encoder: Encoder,
     file: Unfinished,
+}
+
+/// The child that encodes.
+#[derive(Debug)]
+struct Encoder {
     child: Child,
     pixels: Option<ChildStdin>,
     messages: Option<JoinHandle<String>>,
@@ -60,7 +66,7 @@ impl VideoFile {
         let mut child = ffmpeg::start(&mut command)?;
         let messages = ffmpeg::listen(&mut child);
         let pixels = child.stdin.take();
-        Ok(VideoWriter { file: self.file, child, pixels, messages })
+        Ok(VideoWriter { encoder: Encoder { child, pixels, messages }, file: self.file })
     }
 }
 
@@ -87,26 +93,39 @@ fn arguments(command: &mut Command, form: &Form<'_>, encoder: &str) {
 impl VideoWriter {
     /// Encodes one more picture.
     pub fn write(&mut self, picture: &Picture) -> Result<()> {
-        let pixels = self.pixels.as_mut().context("the video is already finished")?;
-        if pixels.write_all(picture.rgba()).is_err() {
-            // The pipe broke: what ffmpeg said before it left is the error.
-            return self.close();
+        let pixels = self.encoder.pixels.as_mut().context("the video is already finished")?;
+        match pixels.write_all(picture.rgba()) {
+            Ok(()) => Ok(()),
+            Err(broken) => {
+                // Why the pipe broke is what ffmpeg said before it left.
+                self.encoder.close()?;
+                Err(broken).context("writing to ffmpeg")
+            }
         }
-        Ok(())
     }
     /// Ends the file and puts it in its place.
     pub fn finish(mut self) -> Result<()> {
-        self.close()?;
+        self.encoder.close()?;
         self.file.finish()
     }
+}
 
+impl Encoder {
     fn close(&mut self) -> Result<()> {
-        let was_open = self.pixels.take().is_some();
+        drop(self.pixels.take());
         let status = self.child.wait().context("waiting for ffmpeg")?;
         let message = self.messages.take().and_then(|m| m.join().ok()).unwrap_or_default();
-        if !status.success() || !was_open {
+        if !status.success() {
             bail!("ffmpeg could not encode the video ({status}): {message}");
         }
         Ok(())
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // A video that was not finished is not wanted; a child that has already gone is no news.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -1,5 +1,7 @@
 //! Picture files.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -18,8 +20,10 @@ pub fn read(path: &Path) -> Result<Picture> {
 }
 
 fn decode(path: &Path) -> Result<Picture> {
-    let reader = ImageReader::open(path).map_err(|e| bad_input(format!("cannot be read: {e}")))?;
-    let mut reader = reader.with_guessed_format()?;
+    let unreadable = |e: std::io::Error| bad_input(format!("cannot be read: {e}"));
+    // The contents decide the format: an extension may lie.
+    let file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
     reader.no_limits();
     if reader.format().is_none() {
         return Err(bad_input("is not a picture: expected PNG, JPEG, WebP, BMP, GIF or TIFF"));
@@ -52,4 +56,34 @@ fn on_white(mut picture: RgbaImage) -> RgbaImage {
         pixel.0 = [over(r), over(g), over(b), 255];
     }
     picture
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ExtendedColorType, ImageEncoder, Rgba};
+
+    use super::*;
+
+    /// A little-endian TIFF header with one entry: tag 0x0112, orientation 6, a quarter turn right.
+    const TURNED: [u8; 26] = *b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+
+    #[test]
+    fn pictures_stand_upright() {
+        let file = tempfile::Builder::new().suffix(".jpg").tempfile().unwrap();
+        let mut encoder = JpegEncoder::new(file.as_file());
+        encoder.set_exif_metadata(TURNED.to_vec()).unwrap();
+        encoder.write_image(&[128; 3 * 5 * 3], 5, 3, ExtendedColorType::Rgb8).unwrap();
+        assert_eq!(read(file.path()).unwrap().size(), Size::new(3, 5));
+    }
+
+    #[test]
+    fn transparency_shows_white() {
+        let picture = RgbaImage::from_pixel(1, 1, Rgba([0, 100, 255, 0]));
+        assert_eq!(on_white(picture).get_pixel(0, 0).0, [255; 4]);
+        let half = on_white(RgbaImage::from_pixel(1, 1, Rgba([0, 0, 0, 127])));
+        assert_eq!(half.get_pixel(0, 0).0, [128, 128, 128, 255]);
+    }
 }

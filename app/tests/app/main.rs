@@ -1,0 +1,14 @@
+//! The built program: pictures, video and verification on small seeded models, and hostile input.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
+
+mod broken_models;
+mod broken_pictures;
+mod devices;
+mod pictures;
+mod program;
+mod verify;
+mod videos;
+#[path = "../../../tests/goldens/weights.rs"]
+#[allow(dead_code, reason = "the generator's tests use all of it")]
+mod weights;
