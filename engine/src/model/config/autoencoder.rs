@@ -55,8 +55,15 @@ impl AutoencoderConfig {
     }
 }
 
+/// Blocks of each of one to six levels; a level may have none.
 fn blocks(f: &Fields, field: &str, default: &[u32]) -> Result<Vec<u32>, EngineError> {
-    if f.get(field).is_none() { Ok(default.to_vec()) } else { f.list(field, 6, 64) }
+    let Some(value) = f.get(field) else { return Ok(default.to_vec()) };
+    let whole = |v: &serde_json::Value| v.as_u64().filter(|&v| v <= 64).map(|v| v as u32);
+    value
+        .as_array()
+        .filter(|list| (1..=6).contains(&list.len()))
+        .and_then(|list| list.iter().map(whole).collect())
+        .ok_or_else(|| f.error(field, "a list of 1..=6 whole numbers in 0..=64"))
 }
 
 /// The one width of all levels: diffusers' layers have no place where it could change.
