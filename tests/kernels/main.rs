@@ -7,3 +7,4 @@ mod harness;
 mod norms;
 mod pictures;
 mod products;
+mod refusals;

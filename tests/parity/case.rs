@@ -10,6 +10,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::weights;
 
+/// Name, shape and bytes of a tensor to be written.
+type FileTensor = (String, Vec<usize>, Vec<u8>);
+
 /// A tensor of a golden in its stored order (`[N,C,H,W]` for pictures and latents).
 pub struct Stored {
     pub shape: Vec<usize>,
@@ -111,7 +114,7 @@ fn copy(from: &Path, to: &Path) {
 fn write_weights(from: &Path, to: &Path) {
     let list = std::fs::read(from.join("weights.json")).unwrap();
     let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
-    let mut files: BTreeMap<String, Vec<(String, Vec<usize>, Vec<u8>)>> = BTreeMap::new();
+    let mut files: BTreeMap<String, Vec<FileTensor>> = BTreeMap::new();
     for row in &list {
         let name = row["name"].as_str().unwrap();
         let shape: Vec<usize> =
