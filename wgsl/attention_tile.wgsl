@@ -11,7 +11,8 @@
 //
 // Workgroup (i, h, n) owns {{ 64 // split }} queries: {{ split }} invocation(s) for each, with {{ part }} quads of D each (the last
 // may be padding). Tiles of 16 keys, then of their values, pass through one f32 tile in workgroup
-// memory. The softmax is online: a running maximum, sum and output, rescaled tile by tile.
+// memory, and the scores in between: unrolling 16 keys by D instead takes drivers seconds to
+// compile. The softmax is online: a running maximum, sum and output, rescaled tile by tile.
 
 struct Params {
     queries: u32, // T
@@ -36,14 +37,15 @@ var<immediate> p: Params;
 
 // 16 rows of {{ row }} quads.
 var<workgroup> sh_tile: array<vec4<f32>, {{ 16 * row }}>;
-{% if split > 1 %}
-// Partial scores [key][query][part].
+// Scores [key][query][part]; a score is the sum of its parts.
 var<workgroup> sh_scores: array<f32, 1024>;
-{% endif %}
 
 // Below every score, and finite: the difference of two is a number.
 const MASKED = -3.0e38;
 
+{% macro score() %}
+select(MASKED, {% for i in range(split) %}{% if i > 0 %} + {% endif %}sh_scores[l * 64u + own + {{ i }}u]{% endfor %}, j + l < visible)
+{%- endmacro %}
 {% macro fill(dtype, buf, rows, pitch, offset) %}
         for (var i = t; i < {{ 16 * row }}u; i += 64u) {
             let key = j + i / {{ row }}u;
@@ -62,7 +64,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     let column = id.y * {{ quads }}u;
     let first = id.x * {{ 64 // split }}u;
     let query = first + t / {{ split }}u;
-    let start = t % {{ split }}u * {{ part }}u; // first quad of this invocation
+    let own = t - t % {{ split }}u; // first part of this query
+    let start = (t - own) * {{ part }}u; // first quad of this invocation
     let q_ix = (id.z * p.queries + min(query, p.queries - 1u)) * p.q_pitch + p.q_offset + column;
     {% for i in range(part) %}
     {% if row == quads %}
@@ -82,34 +85,23 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     for (var j = 0u; j < end; j += 16u) {
 {{ fill(k_dtype, "k", "p.k_rows", "p.k_pitch", "p.k_offset") }}
         workgroupBarrier();
-        {% for l in range(16) %}
-        var s_{{ l }} = 0.0;
-        {
+        for (var l = 0u; l < 16u; l++) {
+            let at = l * {{ row }}u + start;
             var dots = vec4<f32>(0.0);
             {% for i in range(part) %}
-            dots = fma(q_{{ i }}, sh_tile[{{ l * row + i }}u + start], dots);
+            dots = fma(q_{{ i }}, sh_tile[at + {{ i }}u], dots);
             {% endfor %}
-            s_{{ l }} = (dots.x + dots.y) + (dots.z + dots.w);
+            sh_scores[l * 64u + t] = (dots.x + dots.y) + (dots.z + dots.w);
         }
-        {% if split > 1 %}
-        sh_scores[{{ l * 64 }}u + t] = s_{{ l }};
-        {% endif %}
-        {% endfor %}
         workgroupBarrier();
-        {% if split > 1 %}
-        let own = t - t % {{ split }}u;
-        {% for l in range(16) %}
-        s_{{ l }} = 0.0{% for i in range(split) %} + sh_scores[{{ l * 64 + i }}u + own]{% endfor %};
-        {% endfor %}
-        {% endif %}
 
-        // The tile is free: values while the probabilities are worked out.
+        // The tile is free: values while the maximum is found.
 {{ fill(v_dtype, "v", "p.v_rows", "p.v_pitch", "p.v_offset") }}
         var high = top;
-        {% for l in range(16) %}
-        s_{{ l }} = select(MASKED, s_{{ l }}, j + {{ l }}u < visible);
-        high = max(high, s_{{ l }});
-        {% endfor %}
+        for (var l = 0u; l < 16u; l++) {
+            let score = {{ score() }};
+            high = max(high, score);
+        }
         let shrink = exp2(top - high);
         top = high;
         sum *= shrink;
@@ -117,15 +109,15 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         y_{{ i }} *= shrink;
         {% endfor %}
         workgroupBarrier();
-        {% for l in range(16) %}
-        {
-            let weight = exp2(s_{{ l }} - high);
+        for (var l = 0u; l < 16u; l++) {
+            let score = {{ score() }};
+            let weight = exp2(score - high);
+            let at = l * {{ row }}u + start;
             sum += weight;
             {% for i in range(part) %}
-            y_{{ i }} = fma(vec4<f32>(weight), sh_tile[{{ l * row + i }}u + start], y_{{ i }});
+            y_{{ i }} = fma(vec4<f32>(weight), sh_tile[at + {{ i }}u], y_{{ i }});
             {% endfor %}
         }
-        {% endfor %}
         workgroupBarrier();
     }
     if (query < p.queries) {
