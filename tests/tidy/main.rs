@@ -85,6 +85,26 @@ fn every_shader_says_what_it_does() {
     }
 }
 
+#[test]
+fn the_readme_names_what_there_is() {
+    let text = std::fs::read_to_string(sources::root().join("README.md")).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let mut count = 0;
+    for path in quoted.chain(linked) {
+        let is_path =
+            path.contains('/') && !path.contains([' ', '<', '*', ':']) && path != "out/stylised.mp4";
+        // Places inside a room are named from the room.
+        let rooms = ["", "wgsl", "kernels/src", "engine/src", "app/src", "app", "tests"];
+        if is_path {
+            count += 1;
+            let is_there = rooms.iter().any(|room| sources::root().join(room).join(path).exists());
+            assert!(is_there, "README.md names {path}, which is not there");
+        }
+    }
+    assert!(count > 20, "only {count} paths were found: the check is broken");
+}
+
 /// (name, first line, length) of every function. rustfmt ends a function with a brace indented like
 /// its first line; shaders follow the same habit.
 fn functions(source: &Source) -> Vec<(String, usize, usize)> {
