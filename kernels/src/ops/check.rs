@@ -69,7 +69,7 @@ pub(super) fn define(dtype: DType) -> Define {
 /// The distinct variants that `record` leads to on every tier.
 pub(super) fn recorded(record: impl Fn(&mut PlanBuilder) -> Result<(), KernelError>) -> Vec<Variant> {
     let mut variants = Vec::new();
-    for target in [Target::tile(), Target::lane(4), Target::lane(8)] {
+    for target in [Target::tile(), Target::lane(4), Target::lane(8), Target::lane(16)] {
         let mut plan = PlanBuilder::new(target);
         // The arguments are ours and fixed: a refusal is a bug in the op.
         record(&mut plan).expect("a listed variant records");
