@@ -87,10 +87,10 @@ def stability(demo, clip, prompt, frames=24):
     return round(change(out) / change(train_unet.to_float(torch.from_numpy(video.copy()))), 3)
 
 
-def grid(photos, outs, path, rows=3, size=160):
+def grid(photos, outs, path, rows=(6, 5, 8, 1), size=160):
     """Photo and looks side by side."""
     cells = []
-    for i in range(rows):
+    for i in rows:
         row = [photos[i]] + [((v[i].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8) for v in outs.values()]
         cells.append(np.concatenate([cv2.resize(c, (size, size), interpolation=cv2.INTER_AREA) for c in row], 1))
     picture = cv2.cvtColor(np.concatenate(cells), cv2.COLOR_RGB2BGR)

@@ -39,6 +39,8 @@ def main():
     looks = [{"name": "none", "prompt": "a photo"}] + [{"name": k, "prompt": p} for k, p in prompts.MAIN.items()]
     text = {"default": "comic", "steps": STEPS, "strength": STRENGTH, "looks": looks}
     (OUT / "looks.json").write_text(json.dumps(text, indent=2) + "\n")
+    for weights in OUT.rglob("*.safetensors"):
+        weights.chmod(0o644)
     print("MB", sum(f.stat().st_size for f in OUT.rglob("*") if f.is_file()) / 1e6)
 
 

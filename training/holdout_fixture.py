@@ -1,14 +1,13 @@
-"""Export the fixture that other implementations of the pipeline are checked with.
+"""Export what the program's tests check the embedded model with, from a held-out photo.
 
-fixture/: three held-out photos at 256x256 (PNG), the target of every look for
-each (JPEG), and for two prompts the final picture as diffusers computes it in
-f32 (`img2img_<look>.safetensors`): `img2img.image` [1,3,256,256] in [-1,1],
+app/tests/fixtures/demo/: the photo at 256x256 (PNG), the target of every look
+for it (JPEG), and for two prompts the final picture as diffusers computes it
+in f32 (`img2img_<look>.safetensors`): `img2img.image` [1,3,256,256] in [-1,1],
 `img2img.noise` [N,8,32,32] with n_0 added at the start, `img2img.output`.
 """
 import json
 
 import cv2
-import numpy as np
 import torch
 from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline
 from safetensors.torch import save_file
@@ -19,8 +18,9 @@ import prompts
 import train_unet
 
 MODEL = data.HERE.parent / "models/demo"
-OUT = data.HERE / "fixture"
-REFERENCES = [("demo", "comic", 1, 7), ("demo_2", "watercolour", 2, 8)]  # file, look, steps, seed
+OUT = data.HERE.parent / "app/tests/fixtures/demo"
+PHOTO = 3  # index among the held-out photos
+REFERENCES = [("comic", 1, 7), ("watercolour", 2, 8)]  # look, steps, seed
 
 
 def timesteps(steps, strength):
@@ -55,23 +55,24 @@ def reference(pipe, image, noise, prompt, steps, strength):
 
 def main():
     torch.set_num_threads(2)
-    OUT.mkdir(exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(MODEL, torch_dtype=torch.float32, safety_checker=None)
     strength = json.loads((MODEL / "looks.json").read_text())["strength"]
-    photos = [data.centre_square(data.read_rgb(n), 256) for n in data.split()[1][:3]]
-    for i, photo in enumerate(photos):
-        cv2.imwrite(str(OUT / f"photo_{i}.png"), photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        for k in looks.NAMES:
-            path = str(OUT / f"photo_{i}_{k.replace(' ', '_')}.jpg")
-            cv2.imwrite(path, looks.apply(k, photo)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    image = train_unet.to_float(torch.from_numpy(np.stack(photos[:1]))).contiguous()
-    for name, look, steps, seed in REFERENCES:
+    photo = data.centre_square(data.read_rgb(data.split()[1][PHOTO]), 256)
+    cv2.imwrite(str(OUT / "photo.png"), photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    for k in looks.NAMES:
+        path = str(OUT / f"{k.replace(' ', '_')}.jpg")
+        cv2.imwrite(path, looks.apply(k, photo)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    image = train_unet.to_float(torch.from_numpy(photo[None])).contiguous()
+    for look, steps, seed in REFERENCES:
         noise = noise_like(steps, seed)
         out = reference(pipe, image, noise, prompts.MAIN[look], steps, strength)
         save_file({"img2img.image": image, "img2img.noise": noise, "img2img.output": out.contiguous()},
-                  str(OUT / f"img2img_{name}.safetensors"),
+                  str(OUT / f"img2img_{look}.safetensors"),
                   metadata={"prompt": prompts.MAIN[look], "steps": str(steps), "strength": str(strength),
                             "guidance": "1.0", "sampler": "lcm"})
+    for tensors in OUT.glob("*.safetensors"):
+        tensors.chmod(0o644)
     print(sum(f.stat().st_size for f in OUT.iterdir()) / 1e6, "MB")
 
 

@@ -58,9 +58,12 @@ class Pairs:
             d = np.load(f)
             pictures = np.concatenate([d["photos"][:, None], d["targets"]], 1)
             flat = torch.from_numpy(pictures.reshape(-1, 256, 256, 3))
-            zs = [encode(vae, flat[i:i + 30]) for i in range(0, len(flat), 30)]
+            kept = f.with_suffix(".pt")  # encoding all shards takes minutes; a second run reads them back
+            if not kept.exists():
+                zs = [encode(vae, flat[i:i + 30]) for i in range(0, len(flat), 30)]
+                torch.save(torch.cat(zs).view(len(pictures), 11, 8, 32, 32), kept)
             self.pictures.append(pictures)
-            self.latents.append(torch.cat(zs).view(len(pictures), 11, 8, 32, 32))
+            self.latents.append(torch.load(kept))
             print(f.name, "latents std", round(self.latents[-1].float().std().item(), 3), flush=True)
         self.pictures = np.concatenate(self.pictures)
         self.latents = torch.cat(self.latents)
@@ -133,7 +136,7 @@ def main():
         log.append(train_step(net, vae, opt, batch(pairs, rng, *sizes[:2]), sizes[2], acp, tokenizer, rng))
         step += 1
         with torch.no_grad():
-            k = min(0.99, (step + 1) / (step + 20))
+            k = min(0.997, (step + 1) / (step + 20))
             for e, p in zip(ema.parameters(), net.parameters()):
                 e.lerp_(p, 1 - k)
         if step % 50 == 0:
