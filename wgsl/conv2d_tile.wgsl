@@ -54,7 +54,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {{ tile.multiply() }}
         }
     }
+    let bias0 = bias_at(quad0 + tx);
 {% for i in range(4) %}
-    finish(row0 + ty * 4u + {{ i }}u, quad0 + tx, acc{{ i }});
+    finish(row0 + ty * 4u + {{ i }}u, quad0 + tx, acc{{ i }} + bias0);
 {% endfor %}
 }

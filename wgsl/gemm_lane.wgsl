@@ -1,6 +1,6 @@
 // Matrix product for CPU adapters: y[m][n] = act(sum_k x[m][k]*W[n][k] + bias + residual).
-// x [M, K1] and x2 [M, K2] in quads; weight in panels [N/(4*lanes)][K/4][4][lanes][4].
-// One subgroup computes {{ rows_per_lane * lanes }} rows x {{ 4 * lanes }} columns in registers, without workgroup memory.
+// x [M, K1] and x2 [M, K2] in quads; weight in panels [N/(4*quads*lanes)][K/4][4*quads][lanes][4].
+// One subgroup computes {{ rows_per_lane * lanes }} rows x {{ 4 * quads * lanes }} columns in registers, without workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/lane.wgsl" as lane %}
 {% import "shared/epilogue.wgsl" as epilogue %}
@@ -29,30 +29,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     if (first_row >= p.m) {
         return;
     }
-    let quads = p.quads1 + p.quads2;
-    let panel = group.y * quads * {{ 4 * lanes }}u;
+    let k_quads = p.quads1 + p.quads2;
+    let panel = group.y * k_quads * {{ 4 * quads * lanes }}u;
 {% for r in range(rows_per_lane) %}
     let row{{ r }} = min(first_row + {{ r * lanes }}u + lane, p.m - 1u);
 {% endfor %}
-{{ lane.declare(rows_per_lane * lanes) }}
+{{ lane.declare(rows_per_lane * lanes, quads) }}
     for (var q = 0u; q < p.quads1; q++) {
-        let at = panel + q * {{ 4 * lanes }}u;
+        let at = panel + q * {{ 4 * quads * lanes }}u;
 {% for r in range(rows_per_lane) %}
         let a{{ r }} = {{ io.load(x_dtype, "x", "row" ~ r ~ " * p.quads1 + q") }};
 {% endfor %}
-{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+{{ lane.multiply(rows_per_lane, lanes, quads, w_dtype) }}
     }
 {% if has_x2 %}
     for (var q = 0u; q < p.quads2; q++) {
-        let at = panel + (p.quads1 + q) * {{ 4 * lanes }}u;
+        let at = panel + (p.quads1 + q) * {{ 4 * quads * lanes }}u;
 {% for r in range(rows_per_lane) %}
         let a{{ r }} = {{ io.load(x_dtype, "x2", "row" ~ r ~ " * p.quads2 + q") }};
 {% endfor %}
-{{ lane.multiply(rows_per_lane, lanes, w_dtype) }}
+{{ lane.multiply(rows_per_lane, lanes, quads, w_dtype) }}
     }
 {% endif %}
-    let quad = group.y * {{ lanes }}u + lane;
-{% for i in range(rows_per_lane * lanes) %}
-    finish(first_row + {{ i }}u, quad, acc{{ i }});
-{% endfor %}
+    let quad = (group.y * {{ lanes }}u + lane) * {{ quads }}u;
+{{ lane.store(rows_per_lane * lanes, quads) }}
 }

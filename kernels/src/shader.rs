@@ -36,6 +36,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("gemm_lane.wgsl", include_str!("../../wgsl/gemm_lane.wgsl")),
     ("gemm_tile.wgsl", include_str!("../../wgsl/gemm_tile.wgsl")),
     ("conv2d_lane.wgsl", include_str!("../../wgsl/conv2d_lane.wgsl")),
+    ("conv2d_narrow.wgsl", include_str!("../../wgsl/conv2d_narrow.wgsl")),
     ("conv2d_tile.wgsl", include_str!("../../wgsl/conv2d_tile.wgsl")),
 ];
 

@@ -37,8 +37,12 @@ fn cases() -> Vec<Case> {
         Case { upsample: Some([10, 14]), ..case([1, 5, 7, 16], 0, 33, 3, 1) },
         Case { upsample: Some([9, 13]), fused: true, ..case([2, 5, 7, 4], 0, 8, 3, 1) },
         case([1, 12, 12, 3], 0, 32, 3, 1),
+        Case { fused: true, ..case([1, 6, 7, 8], 4, 128, 3, 1) },
+        Case { fused: true, ..case([1, 5, 5, 12], 0, 124, 1, 1) },
         case([1, 12, 12, 32], 0, 3, 3, 1),
         case([2, 1, 1, 4], 0, 4, 3, 1),
+        Case { fused: true, ..case([2, 7, 9, 12], 0, 3, 3, 1) },
+        Case { fused: true, ..case([1, 3, 17, 20], 0, 2, 3, 1) },
         Case { fused: true, ..case([1, 8, 8, 96], 32, 64, 1, 1) },
         case([1, 8, 9, 20], 0, 12, 1, 2),
     ]

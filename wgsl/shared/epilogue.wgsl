@@ -16,17 +16,22 @@
 {% endif %}
 {% endmacro %}
 
-{#- fn finish(row, quad, sum): one quad of one row. -#}
+{#- fn bias_at(quad), to be read once for all rows of a tile, and fn finish(row, quad, sum): one
+    quad of one row, whose sum has the bias. -#}
 {% macro define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) %}
 {{ act.define(activation) }}
+fn bias_at(quad: u32) -> vec4<f32> {
+{% if has_bias %}
+    return bias[quad];
+{% else %}
+    return vec4<f32>(0.0);
+{% endif %}
+}
 fn finish(row: u32, quad: u32, sum: vec4<f32>) {
     if (row >= p.m || quad >= p.out_quads) {
         return;
     }
     var v = sum;
-{% if has_bias %}
-    v += bias[quad];
-{% endif %}
 {% if has_time %}
     v += {{ io.load(time_dtype, "time_embedding", "(row / p.positions) * p.out_quads + quad") }};
 {% endif %}

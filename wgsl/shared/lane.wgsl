@@ -1,17 +1,21 @@
-{#- The register tile of the lane tier: `rows_per_lane·lanes` rows × 4 columns a lane.
+{#- The register tile of the lane tier: `rows_per_lane·lanes` rows × `4·quads` columns a lane.
     Each lane fetches its own rows and its own columns; the subgroup broadcasts the rows. -#}
 {% import "shared/io.wgsl" as io %}
 
-{% macro declare(rows) %}
+{% macro declare(rows, quads) %}
 {% for i in range(rows) %}
-    var acc{{ i }} = vec4<f32>(0.0);
+{% for c in range(quads) %}
+    var acc{{ i }}_{{ c }} = vec4<f32>(0.0);
+{% endfor %}
 {% endfor %}
 {% endmacro %}
 
 {#- One quad of K: a0…, one quad a lane and row group, times the weight quads at `at`. -#}
-{% macro multiply(rows_per_lane, lanes, w_dtype) %}
+{% macro multiply(rows_per_lane, lanes, quads, w_dtype) %}
+{% for c in range(quads) %}
+        {
 {% for j in range(4) %}
-        let b{{ j }} = {{ io.load(w_dtype, "weight", "at + " ~ (j * lanes) ~ "u + lane") }};
+        let b{{ j }} = {{ io.load(w_dtype, "weight", "at + " ~ ((4 * c + j) * lanes) ~ "u + lane") }};
 {% endfor %}
         let kx = vec4<f32>(b0.x, b1.x, b2.x, b3.x);
         let ky = vec4<f32>(b0.y, b1.y, b2.y, b3.y);
@@ -19,14 +23,29 @@
         let kw = vec4<f32>(b0.w, b1.w, b2.w, b3.w);
 {% for r in range(rows_per_lane) %}
 {% for l in range(lanes) %}
+{% set acc = "acc" ~ (r * lanes + l) ~ "_" ~ c %}
         {
             let a = subgroupBroadcast(a{{ r }}, {{ l }}u);
-            var s = acc{{ r * lanes + l }};
+            var s = {{ acc }};
             s = fma(vec4<f32>(a.x), kx, s);
             s = fma(vec4<f32>(a.y), ky, s);
             s = fma(vec4<f32>(a.z), kz, s);
-            acc{{ r * lanes + l }} = fma(vec4<f32>(a.w), kw, s);
+            {{ acc }} = fma(vec4<f32>(a.w), kw, s);
         }
+{% endfor %}
+{% endfor %}
+        }
+{% endfor %}
+{% endmacro %}
+
+{#- Stores the tile of the workgroup in column `panel` whose first row is `first_row`. -#}
+{% macro store(rows, quads) %}
+{% for c in range(quads) %}
+    let bias{{ c }} = bias_at(quad + {{ c }}u);
+{% endfor %}
+{% for i in range(rows) %}
+{% for c in range(quads) %}
+    finish(first_row + {{ i }}u, quad + {{ c }}u, acc{{ i }}_{{ c }} + bias{{ c }});
 {% endfor %}
 {% endfor %}
 {% endmacro %}

@@ -2,7 +2,7 @@
 
 use crate::error::{KernelError, shape_error};
 use crate::ops::Activation;
-use crate::ops::matmul::Matmul;
+use crate::ops::matmul::{Form, Matmul};
 use crate::plan::{Define, PlanBuilder, Variant};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
@@ -66,11 +66,16 @@ impl Conv2d {
         let x = self.x.shape;
         let out_size = [virtual_h.div_ceil(self.stride), virtual_w.div_ceil(self.stride)];
         let out = Shape::new(x.n, out_size[0], out_size[1], self.weight.outer());
-        let is_product = kernel == 1 && self.stride == 1 && self.upsample.is_none();
+        let is_plain = self.stride == 1 && self.upsample.is_none();
+        let form = match kernel {
+            1 if is_plain => Form::Product,
+            3 if is_plain && self.x2.is_none() && out.c <= 4 => Form::Narrow,
+            _ => Form::Window,
+        };
         let taps = kernel * kernel;
         let product = Matmul {
             op: "conv2d",
-            stems: if is_product { ["gemm_lane", "gemm_tile"] } else { ["conv2d_lane", "conv2d_tile"] },
+            form,
             x: self.x,
             x2: self.x2,
             weight: self.weight,
@@ -81,12 +86,12 @@ impl Conv2d {
             out,
             out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
             taps,
-            defines: if is_product {
-                Vec::new()
-            } else {
+            defines: if form == Form::Window {
                 vec![("taps", Define::U32(taps)), ("has_upsample", Define::Bool(self.upsample.is_some()))]
+            } else {
+                Vec::new()
             },
-            immediates: if is_product {
+            immediates: if form == Form::Product {
                 Vec::new()
             } else {
                 vec![x.h, x.w, virtual_h, virtual_w, out.w, self.stride]
@@ -144,6 +149,11 @@ pub(crate) fn variants() -> Vec<Variant> {
                 .record(plan)?;
             Conv2d { x2: Some(x), activation: Activation::Silu, ..wide }.record(plan)?;
             Conv2d { upsample: Some([16, 16]), ..plain.clone() }.record(plan)?;
+            // Wide enough for two quads of columns a lane.
+            Conv2d::new(x, Param::new("w4", &[128, 8, 3, 3])).record(plan)?;
+            let narrow = Conv2d::new(x, Param::new("w3", &[3, 8, 3, 3]));
+            let residual = Conv2d { out_dtype: Some(out), ..narrow.clone() }.record(plan)?;
+            Conv2d { residual: Some(residual), bias: Some(Param::new("b3", &[3])), ..narrow }.record(plan)?;
             Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::error::KernelError;
 use crate::ops::Activation;
-use crate::ops::matmul::Matmul;
+use crate::ops::matmul::{Form, Matmul};
 use crate::plan::{PlanBuilder, Variant};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
@@ -53,7 +53,7 @@ impl Linear {
         let out = self.x.shape.with_c(self.weight.outer());
         let product = Matmul {
             op: "linear",
-            stems: ["gemm_lane", "gemm_tile"],
+            form: Form::Product,
             x: self.x,
             x2: self.x2,
             weight: self.weight,
@@ -93,6 +93,8 @@ pub(crate) fn variants() -> Vec<Variant> {
                 }
                 .record(plan)?;
                 Linear { x2: Some(x), activation: Activation::QuickGelu, ..joined }.record(plan)?;
+                // Wide enough for two quads of columns a lane.
+                Linear::new(x, Param::new("w3", &[128, 8])).record(plan)?;
             }
         }
         Ok(())

@@ -4,21 +4,44 @@ use super::Activation;
 use super::check;
 use crate::error::{KernelError, shape_error};
 use crate::plan::{Define, Dispatch, Operand, PlanBuilder, Variant};
-use crate::target::Tier;
+use crate::target::{Target, Tier};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::{Layout, Param};
 
 /// Rows and columns of a workgroup tile of the [`Tier::Tile`] kernels.
 const TILE: u32 = 64;
-/// Columns that a lane of the [`Tier::Lane`] kernels owns.
-const LANE_COLUMNS: u32 = 4;
+/// Threads of a workgroup of the narrow kernel on the [`Tier::Tile`].
+const NARROW_THREADS: u32 = 64;
+
+/// Which family of kernels computes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Rows times a matrix.
+    Product,
+    /// Windows of pixels times a matrix.
+    Window,
+    /// 3×3 windows with stride 1 of one source, times at most four columns.
+    Narrow,
+}
+
+impl Form {
+    fn stem(self, tier: Tier) -> &'static str {
+        match (self, tier) {
+            (Self::Product, Tier::Lane) => "gemm_lane",
+            (Self::Product, Tier::Tile) => "gemm_tile",
+            (Self::Window, Tier::Lane) => "conv2d_lane",
+            (Self::Window, Tier::Tile) => "conv2d_tile",
+            (Self::Narrow, _) => "conv2d_narrow",
+        }
+    }
+}
 
 /// The operands and epilogue of a product of pixels or tokens with a weight.
 pub(super) struct Matmul {
     /// Name for errors.
     pub op: &'static str,
-    /// Stems of the lane and the tile kernel.
-    pub stems: [&'static str; 2],
+    /// Family of kernels.
+    pub form: Form,
     /// Input `[N,H,W,C1]`.
     pub x: Tensor,
     /// Second input, joined behind x.
@@ -50,13 +73,22 @@ impl Matmul {
     pub(super) fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         self.check()?;
         let target = plan.target();
-        let rows_per_lane =
-            if self.out.rows() <= target.lanes { 1 } else { (32 / target.lanes.max(1)).clamp(1, 4) };
-        let (rows, columns) = match target.tier {
-            Tier::Lane => (rows_per_lane * target.lanes, LANE_COLUMNS * target.lanes),
-            Tier::Tile => (TILE, TILE),
+        let rows_per_lane = self.rows_per_lane(target);
+        let columns = match (self.form, target.tier) {
+            (Form::Narrow, _) => 4,
+            (_, Tier::Lane) => 4 * self.column_quads(target) * target.lanes,
+            (_, Tier::Tile) => TILE,
         };
-        let (grid, row_groups) = self.grid(plan, rows, columns);
+        let row_tiles = match (self.form, target.tier) {
+            (Form::Narrow, tier) => {
+                let threads = if tier == Tier::Lane { target.lanes } else { NARROW_THREADS };
+                (self.out.n * self.out.h * self.out.w.div_ceil(rows_per_lane)).div_ceil(threads)
+            }
+            (_, Tier::Lane) => self.out.rows().div_ceil(rows_per_lane * target.lanes),
+            (_, Tier::Tile) => self.out.rows().div_ceil(TILE),
+        };
+        let ([row_groups, folds, _], _) = check::fold(plan, row_tiles);
+        let grid = [row_groups, self.out.c.div_ceil(columns), folds];
         let y = plan.slot(self.out, self.out_dtype);
         let bindings = self.bindings(plan, columns, y);
         let mut immediates = vec![
@@ -69,7 +101,7 @@ impl Matmul {
             row_groups,
         ];
         immediates.extend(&self.immediates);
-        let variant = self.variant(target.tier, target.lanes, rows_per_lane);
+        let variant = self.variant(target, rows_per_lane);
         let label = self.weight.parts[0].0.trim_end_matches(".weight").to_string();
         let flops = 2 * u64::from(self.out.rows()) * u64::from(self.out.c) * self.reduction();
         plan.dispatch(Dispatch { label, variant, bindings, immediates, grid, flops })?;
@@ -111,11 +143,20 @@ impl Matmul {
         Ok(())
     }
 
-    /// Workgroups `[rows, columns, overflow of rows]` and the rows of that grid's first dimension.
-    fn grid(&self, plan: &PlanBuilder, rows: u32, columns: u32) -> ([u32; 3], u32) {
-        let row_tiles = self.out.rows().div_ceil(rows);
-        let ([row_groups, folds, _], _) = check::fold(plan, row_tiles);
-        ([row_groups, self.out.c.div_ceil(columns), folds], row_groups)
+    /// Output rows, or neighbouring pixels of the narrow form, that one invocation computes.
+    fn rows_per_lane(&self, target: Target) -> u32 {
+        match (self.form, target.tier) {
+            (Form::Narrow, Tier::Lane) => 8,
+            (Form::Narrow, Tier::Tile) => 4,
+            _ if self.out.rows() <= target.lanes => 1,
+            _ => (32 / target.lanes.max(1)).clamp(1, 4),
+        }
+    }
+
+    /// Quads of columns that a lane owns: two read less per product, unless they stay empty.
+    fn column_quads(&self, target: Target) -> u32 {
+        let waste = |quads: u32| self.out.c.next_multiple_of(4 * quads * target.lanes);
+        if waste(2) > waste(1) { 1 } else { 2 }
     }
 
     fn bindings(
@@ -128,8 +169,10 @@ impl Matmul {
         k.extend(self.x2.map(|t| t.shape.c));
         let n_padded = self.out.c.next_multiple_of(columns);
         let layout = match plan.target().tier {
-            Tier::Lane => Layout::Panels { k, lanes: plan.target().lanes, columns: LANE_COLUMNS },
-            Tier::Tile => Layout::Kn { k, n_padded },
+            Tier::Lane if self.form != Form::Narrow => {
+                Layout::Panels { k, lanes: plan.target().lanes, columns: columns / plan.target().lanes }
+            }
+            _ => Layout::Kn { k, n_padded },
         };
         let mut bindings = vec![("x", self.x.operand(), false)];
         bindings.extend(self.x2.map(|t| ("x2", t.operand(), false)));
@@ -149,13 +192,12 @@ impl Matmul {
         if self.x.dtype == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
-    fn variant(&self, tier: Tier, lanes: u32, rows_per_lane: u32) -> Variant {
+    fn variant(&self, target: Target, rows_per_lane: u32) -> Variant {
         let dtype_of = |t: Option<Tensor>| check::define(t.map_or(DType::F32, |t| t.dtype));
         let mut defines = vec![
             ("x_dtype", check::define(self.x.dtype)),
             ("w_dtype", check::define(self.weight_dtype())),
             ("out_dtype", check::define(self.out_dtype)),
-            ("has_x2", Define::Bool(self.x2.is_some())),
             ("has_bias", Define::Bool(self.bias.is_some())),
             ("has_time", Define::Bool(self.time_embedding.is_some())),
             ("time_dtype", dtype_of(self.time_embedding)),
@@ -164,10 +206,19 @@ impl Matmul {
             ("activation", Define::Str(self.activation.name())),
         ];
         defines.extend(self.defines.iter().cloned());
-        if tier == Tier::Lane {
-            defines.push(("lanes", Define::U32(lanes)));
-            defines.push(("rows_per_lane", Define::U32(rows_per_lane)));
+        let lanes = if target.tier == Tier::Lane { target.lanes } else { 0 };
+        if self.form == Form::Narrow {
+            defines.extend([("lanes", Define::U32(lanes)), ("pixels", Define::U32(rows_per_lane))]);
+        } else {
+            defines.push(("has_x2", Define::Bool(self.x2.is_some())));
+            if lanes > 0 {
+                defines.extend([
+                    ("lanes", Define::U32(lanes)),
+                    ("quads", Define::U32(self.column_quads(target))),
+                    ("rows_per_lane", Define::U32(rows_per_lane)),
+                ]);
+            }
         }
-        Variant { stem: self.stems[usize::from(tier == Tier::Tile)], defines }
+        Variant { stem: self.form.stem(target.tier), defines }
     }
 }
