@@ -17,6 +17,9 @@ pub const PHOTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sig
 /// A real clip, 256x256, 15 frames per second.
 pub const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/signing.mp4");
 
+/// A held-out photo, its targets and diffusers' results, for the embedded model.
+pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/demo");
+
 /// A seeded model with everything that pictures need.
 pub const WHOLE: &str = "img2img_lcm_1";
 

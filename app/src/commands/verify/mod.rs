@@ -20,6 +20,9 @@ const TOLERANCE_F32: f64 = 1e-4;
 /// The same in f16, whose steps are 4.9e-4: ten of them over some hundred layers.
 const TOLERANCE_F16: f64 = 5e-3;
 
+/// Outputs that are looked at: their error is also given as a PSNR.
+const PICTURES: [&str; 2] = ["vae_decoder.image", "img2img.output"];
+
 /// One output compared with its reference.
 struct Comparison {
     name: &'static str,
@@ -27,6 +30,8 @@ struct Comparison {
     /// `‖ours − reference‖ / ‖reference‖`; infinite where ours is not finite.
     relative_l2: f64,
     max_error: f64,
+    /// Peak signal-to-noise ratio in dB of a picture in [-1,1], both clamped; none for other tensors.
+    psnr_db: Option<f64>,
 }
 
 /// Checks every network that the reference has tensors of.
@@ -77,28 +82,34 @@ impl Comparison {
             let (expected, got) = (ours.len(), reference.len());
             bail!(bad_input(format!("{name}: the model makes {expected} values, the reference has {got}")));
         }
-        let (mut error, mut norm, mut max_error) = (0.0f64, 0.0f64, 0.0f64);
+        let (mut error, mut norm, mut max_error, mut shown) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         for (&a, &b) in ours.iter().zip(reference) {
             let (a, b) = (f64::from(a), f64::from(b));
             let difference = if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
             error += difference * difference;
             norm += b * b;
+            // A NaN would show as anything: the whole range counts as its error.
+            let seen = if a.is_nan() { 2.0 } else { a.clamp(-1.0, 1.0) - b.clamp(-1.0, 1.0) };
+            shown += seen * seen;
             max_error = max_error.max(difference);
         }
         // A reference of zeros has no scale: any error is then infinitely large.
         let relative_l2 = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };
-        Ok(Self { name, shape: shape.to_vec(), relative_l2, max_error })
+        let is_picture = PICTURES.contains(&name);
+        let psnr_db = is_picture.then(|| 10.0 * (4.0 * reference.len() as f64 / shown.max(1e-12)).log10());
+        Ok(Self { name, shape: shape.to_vec(), relative_l2, max_error, psnr_db })
     }
     fn in_text(&self, tolerance: f64) -> String {
-        let Self { name, shape, relative_l2, max_error } = self;
+        let Self { name, shape, relative_l2, max_error, psnr_db } = self;
+        let psnr = psnr_db.map_or(String::new(), |v| format!("  PSNR {v:.1} dB"));
         let verdict = if *relative_l2 <= tolerance { "ok" } else { "OUTSIDE" };
         let name = format!("{name} {shape:?}");
-        format!("{name:50} relative L2 {relative_l2:.2e}  max error {max_error:.2e}  {verdict}\n")
+        format!("{name:50} relative L2 {relative_l2:.2e}  max error {max_error:.2e}{psnr}  {verdict}\n")
     }
     fn in_json(&self, tolerance: f64) -> serde_json::Value {
         // JSON has no infinity: null stands for it.
         json!({"name": self.name, "shape": self.shape, "relative_l2": self.relative_l2,
-               "max_error": self.max_error, "passed": self.relative_l2 <= tolerance})
+               "max_error": self.max_error, "psnr_db": self.psnr_db, "passed": self.relative_l2 <= tolerance})
     }
 }
 
@@ -118,6 +129,9 @@ mod tests {
         assert!((c.relative_l2 - 0.1).abs() < 1e-12 && (c.max_error - 0.5).abs() < 1e-12);
         assert!(compare(&[f32::NAN, 1.0], &[1.0, 1.0]).relative_l2.is_infinite());
         assert!(compare(&[1.0], &[0.0]).relative_l2.is_infinite());
+        assert!(compare(&[1.0], &[1.0]).psnr_db.is_none());
+        let picture = Comparison::new("img2img.output", &[2], &[1.5, 0.2], &[1.0, 0.0]).unwrap();
+        assert!((picture.psnr_db.unwrap() - 10.0 * 200f64.log10()).abs() < 1e-6);
         assert!(Comparison::new("x", &[2], &[1.0], &[1.0, 2.0]).is_err());
     }
 }
