@@ -194,4 +194,6 @@ pub(crate) fn time(target: Target, config: &UnetConfig, n: u32, dtype: DType) ->
 }
 
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod tests;

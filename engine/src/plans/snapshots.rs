@@ -1,0 +1,115 @@
+//! Dispatches and bytes of whole models, so that a plan which grows is seen without a device.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use dreamglass_kernels::plan::Storage;
+
+use super::*;
+
+/// SD-Turbo's `unet/config.json` (Stable Diffusion 2.1's shapes), defaults left out.
+const SD_TURBO_UNET: &[u8] = br#"{"_class_name": "UNet2DConditionModel", "act_fn": "silu",
+    "attention_head_dim": [5, 10, 20, 20], "block_out_channels": [320, 640, 1280, 1280],
+    "cross_attention_dim": 1024, "down_block_types":
+    ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "norm_eps": 1e-05,
+    "norm_num_groups": 32, "out_channels": 4, "sample_size": 64, "up_block_types":
+    ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    "use_linear_projection": true}"#;
+/// Its text encoder's.
+const SD_TURBO_TEXT: &[u8] = br#"{"model_type": "clip_text_model", "hidden_size": 1024,
+    "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "vocab_size": 49408,
+    "max_position_embeddings": 77, "hidden_act": "gelu"}"#;
+
+const DEMO: [&[u8]; 3] = [
+    include_bytes!("../../../models/demo/unet/config.json"),
+    include_bytes!("../../../models/demo/vae/config.json"),
+    include_bytes!("../../../models/demo/text_encoder/config.json"),
+];
+
+/// Both models at 512x512 in f16 with one step and no guidance. A change that makes a figure
+/// smaller is welcome; one that makes it larger needs a reason in its commit.
+const EXPECTED: &str = "\
+demo tile text: 16 dispatches, 842240 B weights, 177408 B slots
+demo tile prompt: 4 dispatches, 262144 B weights, 0 B slots
+demo tile time: 11 dispatches, 1530880 B weights, 2688 B slots
+demo tile begin: 26 dispatches, 820736 B weights, 29360128 B slots
+demo tile denoise: 146 dispatches, 8829696 B weights, 9175040 B slots
+demo tile end: 32 dispatches, 1013264 B weights, 29360128 B slots
+demo tile peak: 87583300 B
+demo lane text: 16 dispatches, 842240 B weights, 177408 B slots
+demo lane prompt: 4 dispatches, 262144 B weights, 0 B slots
+demo lane time: 11 dispatches, 1456768 B weights, 2688 B slots
+demo lane begin: 26 dispatches, 410368 B weights, 29360128 B slots
+demo lane denoise: 146 dispatches, 8225664 B weights, 9175040 B slots
+demo lane end: 32 dispatches, 507792 B weights, 29360128 B slots
+demo lane peak: 85989316 B
+sd-turbo tile text: 163 dispatches, 681392128 B weights, 1892352 B slots
+sd-turbo tile prompt: 16 dispatches, 51118080 B weights, 0 B slots
+sd-turbo tile time: 25 dispatches, 59892480 B weights, 8960 B slots
+sd-turbo tile begin: 38 dispatches, 2450192 B weights, 134217728 B slots
+sd-turbo tile denoise: 475 dispatches, 1625794576 B weights, 100106240 B slots
+sd-turbo tile end: 38 dispatches, 2450192 B weights, 134217728 B slots
+sd-turbo tile peak: 2803218980 B
+";
+
+/// The plans of a picture at 512x512 by name, in the order they run.
+fn plans(target: Target, [unet, vae, text]: [&[u8]; 3]) -> Vec<(&'static str, Plan)> {
+    let unet = UnetConfig::parse("unet/config.json", unet).unwrap();
+    let vae = AutoencoderConfig::parse("vae/config.json", vae).unwrap();
+    let config = TextConfig::parse("text_encoder/config.json", text).unwrap();
+    let dtype = DType::F16;
+    let size = Size::new(512, 512);
+    let latents = Shape::new(1, 512 / vae.factor(), 512 / vae.factor(), vae.latent_channels);
+    let embeddings = Shape::tokens(1, 77, unet.cross_attention_dim[0]);
+    let pixels = Source::Pixels { size, region: [0.0, 0.0, 512.0, 512.0] };
+    vec![
+        ("text", self::text(target, &config, "", [1, 77], dtype).unwrap()),
+        ("prompt", prompt(target, &unet, embeddings, "", dtype).unwrap()),
+        ("time", time(target, &unet, 1, dtype).unwrap()),
+        ("begin", begin(target, &vae, size, pixels, dtype).unwrap()),
+        ("denoise", denoise(target, &unet, latents, 77, false, dtype).unwrap()),
+        ("end", end(target, &vae, latents, vae.scaling_factor as f32, dtype).unwrap()),
+    ]
+}
+
+/// Bytes on the device when all plans are ready: weights, slots, and each named tensor once.
+fn peak_bytes(plans: &[(&'static str, Plan)]) -> u64 {
+    let mut named = BTreeMap::new();
+    let mut own = 0;
+    for (_, plan) in plans {
+        own += plan.weight_bytes() + plan.memory.slot_bytes.iter().sum::<u64>();
+        for value in &plan.values {
+            if let Storage::Input(name) | Storage::Output(name) = &value.storage {
+                named.insert(name.clone(), value.bytes());
+            }
+        }
+    }
+    own + named.values().sum::<u64>()
+}
+
+fn describe(model: &str, target: Target, configs: [&[u8]; 3], out: &mut String) {
+    let plans = plans(target, configs);
+    let tier = target.tier.name();
+    for (name, plan) in &plans {
+        let slots: u64 = plan.memory.slot_bytes.iter().sum();
+        let (dispatches, weights) = (plan.dispatches.len(), plan.weight_bytes());
+        writeln!(out, "{model} {tier} {name}: {dispatches} dispatches, {weights} B weights, {slots} B slots")
+            .unwrap();
+    }
+    writeln!(out, "{model} {tier} peak: {} B", peak_bytes(&plans)).unwrap();
+}
+
+#[test]
+fn models_take_no_more_dispatches_and_bytes_than_they_did() {
+    let tile = Target { max_binding_bytes: 1 << 30, ..Target::tile() };
+    let lane = Target { max_binding_bytes: 1 << 30, ..Target::lane(8) };
+    let mut found = String::new();
+    for target in [tile, lane] {
+        describe("demo", target, DEMO, &mut found);
+    }
+    describe("sd-turbo", tile, [SD_TURBO_UNET, b"{}", SD_TURBO_TEXT], &mut found);
+    assert!(found == EXPECTED, "expected\n{EXPECTED}\ngot\n{found}");
+}
