@@ -39,6 +39,7 @@ fn cases() -> Vec<Case> {
         case([1, 12, 12, 3], 0, 32, 3, 1),
         Case { fused: true, ..case([1, 6, 7, 8], 4, 128, 3, 1) },
         Case { fused: true, ..case([1, 5, 5, 12], 0, 124, 1, 1) },
+        Case { fused: true, ..case([1, 6, 5, 12], 0, 189, 3, 1) },
         case([1, 12, 12, 32], 0, 3, 3, 1),
         case([2, 1, 1, 4], 0, 4, 3, 1),
         Case { fused: true, ..case([2, 7, 9, 12], 0, 3, 3, 1) },

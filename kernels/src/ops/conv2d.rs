@@ -149,8 +149,9 @@ pub(crate) fn variants() -> Vec<Variant> {
                 .record(plan)?;
             Conv2d { x2: Some(x), activation: Activation::Silu, ..wide }.record(plan)?;
             Conv2d { upsample: Some([16, 16]), ..plain.clone() }.record(plan)?;
-            // Wide enough for two quads of columns a lane.
+            // Wide enough for two and three quads of columns a lane.
             Conv2d::new(x, Param::new("w4", &[128, 8, 3, 3])).record(plan)?;
+            Conv2d::new(x, Param::new("w5", &[192, 8, 3, 3])).record(plan)?;
             let narrow = Conv2d::new(x, Param::new("w3", &[3, 8, 3, 3]));
             let residual = Conv2d { out_dtype: Some(out), ..narrow.clone() }.record(plan)?;
             Conv2d { residual: Some(residual), bias: Some(Param::new("b3", &[3])), ..narrow }.record(plan)?;

@@ -93,8 +93,9 @@ pub(crate) fn variants() -> Vec<Variant> {
                 }
                 .record(plan)?;
                 Linear { x2: Some(x), activation: Activation::QuickGelu, ..joined }.record(plan)?;
-                // Wide enough for two quads of columns a lane.
+                // Wide enough for two and three quads of columns a lane.
                 Linear::new(x, Param::new("w3", &[128, 8])).record(plan)?;
+                Linear::new(x, Param::new("w4", &[192, 8])).record(plan)?;
             }
         }
         Ok(())

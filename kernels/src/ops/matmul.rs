@@ -1,5 +1,7 @@
 //! What linear layers and convolutions share: operands, weight layouts, epilogue and grid.
 
+use std::cmp::Reverse;
+
 use super::Activation;
 use super::check;
 use crate::error::{KernelError, shape_error};
@@ -153,10 +155,10 @@ impl Matmul {
         }
     }
 
-    /// Quads of columns that a lane owns: two read less per product, unless they stay empty.
+    /// Quads of columns that a lane owns: more read less per product, unless they stay empty.
     fn column_quads(&self, target: Target) -> u32 {
-        let waste = |quads: u32| self.out.c.next_multiple_of(4 * quads * target.lanes);
-        if waste(2) > waste(1) { 1 } else { 2 }
+        let padded = |quads: u32| self.out.c.next_multiple_of(4 * quads * target.lanes);
+        (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1)
     }
 
     fn bindings(
