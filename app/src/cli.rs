@@ -156,9 +156,9 @@ pub struct PlaceArgs {
 pub struct EngineArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// Storage type of weights and activations
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub dtype: Precision,
+    /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Precision>,
 }
 
 /// What the result looks like.
