@@ -14,34 +14,13 @@
 // memory, and the scores in between: unrolling 16 keys by D instead takes drivers seconds to
 // compile. The softmax is online: a running maximum, sum and output, rescaled tile by tile.
 
-struct Params {
-    queries: u32, // T
-    keys: u32,    // S
-    q_pitch: u32, // quads between rows
-    k_pitch: u32,
-    v_pitch: u32,
-    y_pitch: u32,
-    q_offset: u32, // quads before the first head
-    k_offset: u32,
-    v_offset: u32,
-    k_rows: u32, // rows between batch rows; 0 where one serves all
-    v_rows: u32,
-    factor: f32, // scale * log2(e)
-}
-var<immediate> p: Params;
-
-@group(0) @binding(0) var<storage, read> q: {{ io.quads(q_dtype) }};
-@group(0) @binding(1) var<storage, read> k: {{ io.quads(k_dtype) }};
-@group(0) @binding(2) var<storage, read> v: {{ io.quads(v_dtype) }};
-@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(q_dtype) }};
+{% include "shared/attention.wgsl" %}
 
 // 16 rows of {{ row }} quads.
 var<workgroup> sh_tile: array<vec4<f32>, {{ 16 * row }}>;
 // Scores [key][query][part]; a score is the sum of its parts.
 var<workgroup> sh_scores: array<f32, 1024>;
 
-// Below every score, and finite: the difference of two is a number.
-const MASKED = -3.0e38;
 
 {% macro score() %}
 select(MASKED, {% for i in range(split) %}{% if i > 0 %} + {% endif %}sh_scores[l * 64u + own + {{ i }}u]{% endfor %}, j + l < visible)

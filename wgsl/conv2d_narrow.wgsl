@@ -4,14 +4,8 @@
 // y[n,oy,ox,o] = act(sum_{dy,dx,c} x[n, oy+dy, ox+dx, c]*W[o,c,dy,dx] + bias + time + residual).
 // x [N,H,W,C] in quads; weight [9][C][4], one quad of outputs for every tap and channel.
 {% import "shared/io.wgsl" as io %}
-{% import "shared/epilogue.wgsl" as epilogue %}
 {% import "shared/pixel.wgsl" as pixel %}
-{{ pixel.params() }}
-@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
-@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
-@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
-{{ epilogue.bindings(4, has_bias, has_time, has_residual, time_dtype, residual_dtype) }}
-{{ epilogue.define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) }}
+{% include "shared/product.wgsl" %}
 {% set threads = lanes if lanes else 64 %}
 
 @compute @workgroup_size({{ threads }})

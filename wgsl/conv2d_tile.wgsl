@@ -4,17 +4,8 @@
 // One workgroup computes 64 pixels x 64 channels through 16-deep tiles in workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/tile.wgsl" as tile %}
-{% import "shared/epilogue.wgsl" as epilogue %}
 {% import "shared/pixel.wgsl" as pixel %}
-{{ pixel.params() }}
-@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
-{% if has_x2 %}
-@group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
-{% endif %}
-@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
-@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
-{{ epilogue.bindings(4, has_bias, has_time, has_residual, time_dtype, residual_dtype) }}
-{{ epilogue.define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) }}
+{% include "shared/product.wgsl" %}
 {{ pixel.define(taps, has_upsample) }}
 {{ tile.memory() }}
 

@@ -3,25 +3,7 @@
 // One subgroup computes {{ rows_per_lane * lanes }} rows x {{ 4 * quads * lanes }} columns in registers, without workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/lane.wgsl" as lane %}
-{% import "shared/epilogue.wgsl" as epilogue %}
-struct Params {
-    m: u32,
-    positions: u32,
-    out_quads: u32,
-    out_c: u32,
-    quads1: u32,
-    quads2: u32,
-    row_groups: u32,
-}
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
-{% if has_x2 %}
-@group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
-{% endif %}
-@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
-@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
-{{ epilogue.bindings(4, has_bias, has_time, has_residual, time_dtype, residual_dtype) }}
-{{ epilogue.define(has_bias, has_time, has_residual, time_dtype, residual_dtype, out_dtype, activation) }}
+{% include "shared/product.wgsl" %}
 
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {

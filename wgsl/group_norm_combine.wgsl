@@ -30,30 +30,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> factors: array<f32>;
 
-{% if tier == "lane" %}
-const STRIDE = 1u;
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
-    return v;
-}
-{% else %}
-const STRIDE = 64u;
-var<workgroup> sh_sums: array<vec2<f32>, 64>;
-
-// Sum of `v` over the workgroup.
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
-    sh_sums[t] = v;
-    workgroupBarrier();
-    {% for half in [32, 16, 8, 4, 2, 1] %}
-    if (t < {{ half }}u) {
-        sh_sums[t] += sh_sums[t + {{ half }}u];
-    }
-    workgroupBarrier();
-    {% endfor %}
-    let sum = sh_sums[0];
-    workgroupBarrier();
-    return sum;
-}
-{% endif %}
+{% include "shared/total.wgsl" %}
 
 // Positions in a chunk.
 fn positions_in(chunk: u32) -> f32 {

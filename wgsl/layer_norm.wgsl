@@ -28,30 +28,7 @@ fn present(q: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), vec4<f32>(1.0), vec4<u32>(0u, 1u, 2u, 3u) + 4u * q < vec4<u32>(p.c));
 }
 
-{% if tier == "lane" %}
-const STRIDE = 1u;
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
-    return v;
-}
-{% else %}
-const STRIDE = 64u;
-var<workgroup> sh_sums: array<vec2<f32>, 64>;
-
-// Sum of `v` over the workgroup.
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
-    sh_sums[t] = v;
-    workgroupBarrier();
-    {% for half in [32, 16, 8, 4, 2, 1] %}
-    if (t < {{ half }}u) {
-        sh_sums[t] += sh_sums[t + {{ half }}u];
-    }
-    workgroupBarrier();
-    {% endfor %}
-    let sum = sh_sums[0];
-    workgroupBarrier();
-    return sum;
-}
-{% endif %}
+{% include "shared/total.wgsl" %}
 
 @compute @workgroup_size(64)
 {% if tier == "lane" %}

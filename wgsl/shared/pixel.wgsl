@@ -1,23 +1,4 @@
 {#- Index arithmetic of convolutions: output row -> output pixel -> source pixel of a tap. -#}
-{% macro params() %}
-struct Params {
-    m: u32,
-    positions: u32,
-    out_quads: u32,
-    out_c: u32,
-    quads1: u32,
-    quads2: u32,
-    row_groups: u32,
-    in_h: u32,
-    in_w: u32,
-    virtual_h: u32,
-    virtual_w: u32,
-    out_w: u32,
-    stride: u32,
-}
-var<immediate> p: Params;
-{% endmacro %}
-
 {#- output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
     the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. -#}
 {% macro define(taps, has_upsample) %}

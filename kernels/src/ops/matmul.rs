@@ -200,6 +200,8 @@ impl Matmul {
             ("x_dtype", check::define(self.x.dtype)),
             ("w_dtype", check::define(self.weight_dtype())),
             ("out_dtype", check::define(self.out_dtype)),
+            ("has_x2", Define::Bool(self.x2.is_some())),
+            ("has_windows", Define::Bool(self.form != Form::Product)),
             ("has_bias", Define::Bool(self.bias.is_some())),
             ("has_time", Define::Bool(self.time_embedding.is_some())),
             ("time_dtype", dtype_of(self.time_embedding)),
@@ -211,15 +213,12 @@ impl Matmul {
         let lanes = if target.tier == Tier::Lane { target.lanes } else { 0 };
         if self.form == Form::Narrow {
             defines.extend([("lanes", Define::U32(lanes)), ("pixels", Define::U32(rows_per_lane))]);
-        } else {
-            defines.push(("has_x2", Define::Bool(self.x2.is_some())));
-            if lanes > 0 {
-                defines.extend([
-                    ("lanes", Define::U32(lanes)),
-                    ("quads", Define::U32(self.column_quads(target))),
-                    ("rows_per_lane", Define::U32(rows_per_lane)),
-                ]);
-            }
+        } else if lanes > 0 {
+            defines.extend([
+                ("lanes", Define::U32(lanes)),
+                ("quads", Define::U32(self.column_quads(target))),
+                ("rows_per_lane", Define::U32(rows_per_lane)),
+            ]);
         }
         Variant { stem: self.form.stem(target.tier), defines }
     }

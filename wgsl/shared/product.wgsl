@@ -1,0 +1,64 @@
+{#- Include: the operands of a matrix product or convolution, and what follows the sum: bias, time
+    embedding, residual, activation, store. Needs the defines of `Matmul::variant`. -#}
+{% import "shared/io.wgsl" as io %}
+{% import "shared/activation.wgsl" as act %}
+struct Params {
+    m: u32,         // rows
+    positions: u32, // rows of a batch row
+    out_quads: u32,
+    out_c: u32,
+    quads1: u32,
+    quads2: u32,
+    row_groups: u32,
+{% if has_windows %}
+    in_h: u32,
+    in_w: u32,
+    virtual_h: u32, // after upsampling
+    virtual_w: u32,
+    out_w: u32,
+    stride: u32,
+{% endif %}
+}
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
+{% if has_x2 %}
+@group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
+{% endif %}
+@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
+@group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
+{% if has_bias %}
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+{% endif %}
+{% if has_time %}
+@group(0) @binding(5) var<storage, read> time_embedding: {{ io.quads(time_dtype) }};
+{% endif %}
+{% if has_residual %}
+@group(0) @binding(6) var<storage, read> residual: {{ io.quads(residual_dtype) }};
+{% endif %}
+
+// bias_at: to be read once for all rows of a tile. finish: one quad of one row, with its bias.
+{{ act.define(activation) }}
+fn bias_at(quad: u32) -> vec4<f32> {
+{% if has_bias %}
+    return bias[quad];
+{% else %}
+    return vec4<f32>(0.0);
+{% endif %}
+}
+fn finish(row: u32, quad: u32, sum: vec4<f32>) {
+    if (row >= p.m || quad >= p.out_quads) {
+        return;
+    }
+    var v = sum;
+{% if has_time %}
+    v += {{ io.load(time_dtype, "time_embedding", "(row / p.positions) * p.out_quads + quad") }};
+{% endif %}
+{% if has_residual %}
+    v += {{ io.load(residual_dtype, "residual", "row * p.out_quads + quad") }};
+{% endif %}
+    v = {{ act.apply(activation, "v") }};
+    // Padding channels stay zero whatever was added.
+    let channel = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+    v = select(vec4<f32>(0.0), v, channel < vec4<u32>(p.out_c));
+    {{ io.store(out_dtype, "y", "row * p.out_quads + quad", "v") }}
+}
