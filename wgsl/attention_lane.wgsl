@@ -3,7 +3,6 @@
 //
 //   y[n, t, h] = softmax_j(scale * q[n, t, h] . k[n, j, h]) v[n, j, h]{% if causal %}, j <= t{% endif %}
 
-
 // q: [N, T, .. D ..] {{ q_dtype }}   k, v: [N or 1, S, .. D ..] {{ k_dtype }}, {{ v_dtype }}   y: [N, T, heads * D] {{ q_dtype }}
 // D = {{ 4 * quads }}; head h has columns offset + h * D. Everything is accumulated in f32.
 //

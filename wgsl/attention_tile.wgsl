@@ -5,7 +5,6 @@
 //
 //   y[n, t, h] = softmax_j(scale * q[n, t, h] . k[n, j, h]) v[n, j, h]{% if causal %}, j <= t{% endif %}
 
-
 // q: [N, T, .. D ..] {{ q_dtype }}   k, v: [N or 1, S, .. D ..] {{ k_dtype }}, {{ v_dtype }}   y: [N, T, heads * D] {{ q_dtype }}
 // D = {{ 4 * quads }}; head h has columns offset + h * D. Everything is accumulated in f32.
 //
@@ -20,7 +19,6 @@
 var<workgroup> sh_tile: array<vec4<f32>, {{ 16 * row }}>;
 // Scores [key][query][part]; a score is the sum of its parts.
 var<workgroup> sh_scores: array<f32, 1024>;
-
 
 {% macro score() %}
 select(MASKED, {% for i in range(split) %}{% if i > 0 %} + {% endif %}sh_scores[l * 64u + own + {{ i }}u]{% endfor %}, j + l < visible)

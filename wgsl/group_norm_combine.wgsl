@@ -12,7 +12,6 @@
 // factors: [N, 1, 2, C] f32: means, then factors; zeros in the padding
 // {% if tier == "lane" %}An invocation owns a group of a batch row.{% else %}A workgroup owns a group of a batch row.{% endif %}
 
-
 struct Params {
     count: u32,     // N * groups
     groups: u32,

@@ -8,7 +8,6 @@
 // rounding of the first mean (corrected two-pass of Chan, Golub and LeVeque, 1983).
 // {% if tier == "lane" %}An invocation owns a row.{% else %}A workgroup owns a row.{% endif %}
 
-
 struct Params {
     rows: u32,
     c: u32,
