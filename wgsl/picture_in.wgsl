@@ -1,8 +1,8 @@
 {% import "shared/io.wgsl" as io %}
 // A region of an RGBA8 picture, resized, in [-1, 1].
 //
-//   u = region.x + (column + 0.5) * s, s = region.width / W; pixel i has its centre at i + 0.5
-//   weight_i = max(0, 1 - |i + 0.5 - u| / max(s, 1)), normalised; the same down the rows
+//   (u, v) = corner + (column + 0.5) * right + (row + 0.5) * down, both along an axis of the source
+//   weight_i = max(0, 1 - |i + 0.5 - u| / max(s, 1)), s the scale along u, normalised; the same for v
 //   y = 2 * sum_ij weight_i * weight_j * pixel[j, i] / 255 - 1
 //
 // Pixels outside the picture are those on its edge. Enlarging is bilinear, shrinking a triangle
@@ -16,10 +16,12 @@ struct Params {
     source_height: u32,
     width: u32,
     height: u32,
-    x: f32,       // left edge of the region
-    y: f32,       // upper edge
-    scale_x: f32, // source pixels for each pixel written
-    scale_y: f32,
+    corner_x: f32, // where the result's upper left corner is
+    corner_y: f32,
+    right_x: f32, // source pixels for each column written
+    right_y: f32,
+    down_x: f32,  // source pixels for each row written
+    down_y: f32,
 }
 var<immediate> p: Params;
 
@@ -31,8 +33,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.width || id.y >= p.height) {
         return;
     }
-    let reach = max(vec2<f32>(p.scale_x, p.scale_y), vec2<f32>(1.0));
-    let centre = vec2<f32>(p.x, p.y) + (vec2<f32>(id.xy) + 0.5) * vec2<f32>(p.scale_x, p.scale_y) - 0.5;
+    let right = vec2<f32>(p.right_x, p.right_y);
+    let down = vec2<f32>(p.down_x, p.down_y);
+    let reach = max(abs(right) + abs(down), vec2<f32>(1.0));
+    let place = vec2<f32>(id.xy) + 0.5;
+    let centre = vec2<f32>(p.corner_x, p.corner_y) + place.x * right + place.y * down - 0.5;
     let first = vec2<i32>(ceil(centre - reach));
     let last = vec2<i32>(floor(centre + reach));
     let edge = vec2<i32>(i32(p.source_width), i32(p.source_height)) - 1;

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use dreamglass_kernels::ops::{Activation, Coefficients, LinearCombination, PictureIn, PictureOut};
+use dreamglass_kernels::ops::{
+    Activation, Coefficients, LinearCombination, Orientation, PictureIn, PictureOut, Term,
+};
 use dreamglass_kernels::{DType, KernelError, Plan, PlanBuilder, Shape, Target, Tensor};
 
 use crate::frame::Size;
@@ -54,7 +56,8 @@ pub(crate) enum Source {
 /// `Σ factors·terms` in f32 storage, factors `[1,1,1,terms]` given under `name`.
 fn combine(b: &mut PlanBuilder, name: &str, terms: Vec<Tensor>, out: DType) -> Result<Tensor, KernelError> {
     let factors = b.input(name, Shape::vector(terms[0].shape.n, terms.len() as u32), DType::F32);
-    let coefficients = Coefficients::PerRow(factors);
+    let coefficients = Coefficients::PerRow(factors.into());
+    let terms = terms.into_iter().map(Term::from).collect();
     LinearCombination { terms, coefficients, offset: 0.0, activation: Activation::None, out_dtype: out }
         .record(b)
 }
@@ -72,8 +75,14 @@ pub(crate) fn begin(
         Source::Tensor => b.input(PICTURE, Shape::new(1, size.height, size.width, 3), DType::F32),
         Source::Pixels { size: from, region } => {
             let pixels = b.input(PIXELS, Shape::new(1, from.height, from.width, 1), DType::U32);
-            PictureIn { pixels, region, size: [size.height, size.width], out_dtype: DType::F32 }
-                .record(&mut b)?
+            PictureIn {
+                pixels,
+                region,
+                orientation: Orientation::default(),
+                size: [size.height, size.width],
+                out_dtype: DType::F32,
+            }
+            .record(&mut b)?
         }
     };
     let latents = autoencoder::encoder(&mut b, vae, picture, dtype)?;
@@ -117,8 +126,13 @@ pub(crate) fn carry(target: Target, shape: Shape) -> Result<Plan, KernelError> {
     let next = b.input(NEXT, shape, DType::F32);
     let coefficients = Coefficients::Constant(vec![1.0]);
     let activation = Activation::None;
-    let copy =
-        LinearCombination { terms: vec![next], coefficients, offset: 0.0, activation, out_dtype: DType::F32 };
+    let copy = LinearCombination {
+        terms: vec![next.into()],
+        coefficients,
+        offset: 0.0,
+        activation,
+        out_dtype: DType::F32,
+    };
     let sample = copy.record(&mut b)?;
     b.output(SAMPLE, sample)?;
     Ok(b.finish())

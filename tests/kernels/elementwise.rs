@@ -1,6 +1,6 @@
 //! The gated unit and weighted sums against f64.
 
-use dreamglass_kernels::ops::{Activation, Coefficients, Geglu, LinearCombination};
+use dreamglass_kernels::ops::{Activation, Coefficients, Geglu, LinearCombination, Term};
 use dreamglass_kernels::reference::{geglu, linear_combination};
 use dreamglass_kernels::{DType, Shape};
 
@@ -75,13 +75,13 @@ fn check_sum(case: &Sum, seed: u64) {
         |plan| {
             let mut terms = Vec::new();
             for ((batch, dtype), name) in case.terms.iter().zip(NAMES) {
-                terms.push(plan.input(name, Shape::new(*batch, h, w, c), *dtype));
+                terms.push(plan.input(name, Shape::new(*batch, h, w, c), *dtype).into());
             }
             let coefficients = match case.rows {
                 None => Coefficients::Constant(factors.clone()),
                 Some(rows) => {
                     let shape = Shape::vector(rows, case.terms.len() as u32);
-                    Coefficients::PerRow(plan.input("factors", shape, F32))
+                    Coefficients::PerRow(plan.input("factors", shape, F32).into())
                 }
             };
             let (offset, activation, out_dtype) = (case.offset, case.activation, case.out);
@@ -122,6 +122,56 @@ fn linear_combinations_match_f64() {
     }
 }
 
+/// Rows of the result read rows of the terms: the one before (the first twice), a fixed one, and a
+/// fixed set of factors; a term without weight may hold anything.
+#[test]
+fn rows_of_a_sum_are_chosen() {
+    const N: usize = 3;
+    let row = 2 * 5 * 4;
+    let mut random = Random::new(5);
+    let mut x = random.range(N * row, -2.0, 2.0);
+    let y = random.range(N * row, -2.0, 2.0);
+    let table = [0.5, -1.0, 0.0, 0.0, 2.0, 1.5];
+    let shape = Shape::new(N as u32, 2, 5, 4);
+    let of = |values: &[f32], row_ix: usize, at: usize| f64::from(values[row_ix * row + at]);
+    for (factors, picked) in [(1usize, true), (0, false)] {
+        let [a, b] = [0, 1].map(|k| f64::from(table[2 * factors + k]));
+        if factors == 1 {
+            x.fill(f32::NAN);
+        }
+        let term = |f: f64, v: f64| if f == 0.0 { 0.0 } else { f * v };
+        let want: Vec<f64> = (0..N * row)
+            .map(|ix| {
+                let (n, at) = (ix / row, ix % row);
+                let second = if picked { 2 } else { n };
+                term(a, of(&x, n.saturating_sub(1), at)) + term(b, of(&y, second, at))
+            })
+            .collect();
+        on_tiers(
+            &[("x", &x), ("y", &y), ("factors", &table)],
+            &[],
+            |plan| {
+                let x = Term::shifted(plan.input("x", shape, F32), -1);
+                let y = plan.input("y", shape, F32);
+                let y = if picked { Term::only(y, 2) } else { y.into() };
+                let factors = Term::only(plan.input("factors", Shape::vector(3, 2), F32), factors as u32);
+                let coefficients = Coefficients::PerRow(factors);
+                let terms = vec![x, y];
+                LinearCombination {
+                    terms,
+                    coefficients,
+                    offset: 0.0,
+                    activation: Activation::None,
+                    out_dtype: F32,
+                }
+                .record(plan)
+            },
+            |tier, got| assert_close(&format!("rows {factors} {tier:?}"), got, &want, |_| 1e-6),
+        );
+        x = random.range(N * row, -2.0, 2.0);
+    }
+}
+
 #[test]
 fn activations_stay_finite_far_out() {
     let x = [-65504.0, -1000.0, -89.0, -88.0, -0.0, 0.0, 88.0, 89.0, 1000.0, 65504.0, 3.0, -3.0];
@@ -134,7 +184,7 @@ fn activations_stay_finite_far_out() {
             &[("x", &x)],
             &[],
             |plan| {
-                let terms = vec![plan.input("x", Shape::tokens(1, 3, 4), F32)];
+                let terms = vec![plan.input("x", Shape::tokens(1, 3, 4), F32).into()];
                 let coefficients = Coefficients::Constant(vec![1.0]);
                 LinearCombination { terms, coefficients, offset: 0.0, activation, out_dtype: F32 }
                     .record(plan)

@@ -1,6 +1,6 @@
 //! Pictures in and out against f64.
 
-use dreamglass_kernels::ops::{PictureIn, PictureOut};
+use dreamglass_kernels::ops::{Orientation, PictureIn, PictureOut};
 use dreamglass_kernels::reference::picture;
 use dreamglass_kernels::{DType, Shape};
 
@@ -8,8 +8,8 @@ use crate::harness::{Random, Values, assert_close, rounding, to_f64, values_on_t
 
 #[test]
 fn resizing_matches_f64() {
-    // Source [W, H], region, result [H, W].
-    let cases: [([u32; 2], [f32; 4], [u32; 2]); 8] = [
+    // Source [W, H], region, result [H, W]; each in another orientation.
+    let cases: [([u32; 2], [f32; 4], [u32; 2]); 10] = [
         ([16, 16], [0.0, 0.0, 16.0, 16.0], [16, 16]),
         ([64, 48], [8.0, 0.0, 48.0, 48.0], [32, 32]),
         ([10, 7], [0.0, 0.0, 10.0, 7.0], [33, 41]),
@@ -18,12 +18,16 @@ fn resizing_matches_f64() {
         ([640, 8], [0.0, 0.0, 640.0, 8.0], [8, 3]),
         ([1, 1], [0.0, 0.0, 1.0, 1.0], [5, 3]),
         ([20, 20], [19.0, 19.0, 0.5, 1.0], [4, 4]),
+        ([16, 9], [0.0, -3.5, 16.0, 16.0], [24, 24]),
+        ([9, 16], [-3.5, 0.0, 16.0, 16.0], [8, 12]),
     ];
     for (seed, (source, region, size)) in cases.into_iter().enumerate() {
         let mut random = Random::new(seed as u64);
         let pixels: Vec<u32> = (0..source[0] * source[1]).map(|_| random.word()).collect();
         let wide = region.map(f64::from);
-        let want = picture::picture_in(&pixels, source.map(|s| s as usize), wide, size.map(|s| s as usize));
+        let orientation = Orientation { quarter_turns: seed as u32 % 4, mirror: seed / 4 % 2 == 1 };
+        let [source_sides, sides] = [source, size].map(|s| s.map(|s| s as usize));
+        let want = picture::picture_in(&pixels, source_sides, wide, orientation, sides);
         for out_dtype in [DType::F16, DType::F32] {
             // A tap's weight is off by the rounding of its place, four steps of f32 at the size of
             // the picture; there are two axes, and the result spans 2.
@@ -34,7 +38,7 @@ fn resizing_matches_f64() {
                 &[],
                 |plan| {
                     let pixels = plan.input("pixels", Shape::new(1, source[1], source[0], 1), DType::U32);
-                    PictureIn { pixels, region, size, out_dtype }.record(plan)
+                    PictureIn { pixels, region, orientation, size, out_dtype }.record(plan)
                 },
                 |tier, got| {
                     let what = format!("{source:?} {region:?} {size:?} {out_dtype} {tier:?}");
@@ -54,7 +58,9 @@ fn a_picture_of_its_own_size_passes_unchanged() {
         |plan| {
             let pixels = plan.input("pixels", Shape::new(1, 10, 12, 1), DType::U32);
             let region = [0.0, 0.0, 12.0, 10.0];
-            let x = PictureIn { pixels, region, size: [10, 12], out_dtype: DType::F16 }.record(plan)?;
+            let orientation = Orientation::default();
+            let x = PictureIn { pixels, region, orientation, size: [10, 12], out_dtype: DType::F16 }
+                .record(plan)?;
             PictureOut { x }.record(plan)
         },
         |tier, got| assert_eq!(got, pixels, "{tier:?}"),

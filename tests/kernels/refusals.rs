@@ -2,7 +2,7 @@
 
 use dreamglass_kernels::ops::{
     Activation, Attention, Coefficients, Embedding, Geglu, GroupNorm, LayerNorm, LinearCombination,
-    PictureIn, PictureOut, TimestepEmbedding,
+    Orientation, PictureIn, PictureOut, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{Columns, DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
 
@@ -77,7 +77,7 @@ fn linear_combination_refuses_what_does_not_fit() {
     let factors = b.input("factors", Shape::vector(2, 3), F32);
     let halves = b.input("halves", Shape::vector(2, 2), F16);
     let sum = |terms: Vec<Tensor>, coefficients| LinearCombination {
-        terms,
+        terms: terms.into_iter().map(Term::from).collect(),
         coefficients,
         offset: 0.0,
         activation: Activation::None,
@@ -87,8 +87,13 @@ fn linear_combination_refuses_what_does_not_fit() {
     refused_shape(sum(vec![x; 5], Coefficients::Constant(vec![1.0; 5])).record(&mut b));
     refused_shape(sum(vec![x, x], Coefficients::Constant(vec![1.0])).record(&mut b));
     refused_shape(sum(vec![x, three], Coefficients::Constant(vec![1.0; 2])).record(&mut b));
-    refused_shape(sum(vec![x, x], Coefficients::PerRow(factors)).record(&mut b));
-    refused_dtype(sum(vec![x, x], Coefficients::PerRow(halves)).record(&mut b));
+    refused_shape(sum(vec![x, x], Coefficients::PerRow(factors.into())).record(&mut b));
+    refused_dtype(sum(vec![x, x], Coefficients::PerRow(halves.into())).record(&mut b));
+    let mut beyond = sum(vec![x], Coefficients::Constant(vec![1.0]));
+    beyond.terms = vec![Term::only(x, 2)];
+    refused_shape(beyond.record(&mut b));
+    let pairs = b.input("pairs", Shape::vector(2, 2), F32);
+    refused_shape(sum(vec![x, x], Coefficients::PerRow(Term::only(pairs, 2))).record(&mut b));
 }
 
 #[test]
@@ -125,11 +130,12 @@ fn a_table_too_large_for_a_binding_is_stored_as_halves() {
 fn pictures_refuse_what_does_not_fit() {
     let mut b = plan();
     let pixels = b.input("pixels", Shape::new(1, 20, 30, 1), U32);
-    let resized = |region, size| PictureIn { pixels, region, size, out_dtype: F16 };
+    let orientation = Orientation::default();
+    let resized = |region, size| PictureIn { pixels, region, orientation, size, out_dtype: F16 };
     for region in [
-        [0.0, 0.0, 30.5, 20.0],
-        [-1.0, 0.0, 10.0, 10.0],
-        [25.0, 0.0, 10.0, 10.0],
+        [0.0, 0.0, 30.0 * 65.0, 20.0],
+        [-11.0, 0.0, 10.0, 10.0],
+        [0.0, 20.0, 10.0, 10.0],
         [0.0, 0.0, 0.0, 20.0],
         [0.0, f32::NAN, 30.0, 20.0],
         [0.0, 0.0, f32::INFINITY, 20.0],
@@ -139,5 +145,6 @@ fn pictures_refuse_what_does_not_fit() {
     refused_shape(resized([0.0, 0.0, 30.0, 20.0], [0, 8]).record(&mut b));
     let x = b.input("x", Shape::new(1, 4, 4, 4), F16);
     refused_shape(PictureOut { x }.record(&mut b));
-    refused_dtype(PictureIn { pixels: x, region: [0.0; 4], size: [4, 4], out_dtype: F16 }.record(&mut b));
+    let region = [0.0; 4];
+    refused_dtype(PictureIn { pixels: x, region, orientation, size: [4, 4], out_dtype: F16 }.record(&mut b));
 }

@@ -16,7 +16,7 @@ fn affine(
     out_dtype: DType,
 ) -> Result<Tensor, KernelError> {
     let coefficients = Coefficients::Constant(vec![factor]);
-    LinearCombination { terms: vec![x], coefficients, offset, activation, out_dtype }.record(b)
+    LinearCombination { terms: vec![x.into()], coefficients, offset, activation, out_dtype }.record(b)
 }
 
 /// Records the encoder: picture `[N,H,W,3]` in [−1, 1] to latents

@@ -14,20 +14,68 @@ pub enum Coefficients {
     /// The same for every batch row, fixed when recording.
     Constant(Vec<f32>),
     /// `[N,1,1,terms]` f32: one set per batch row, or `[1,1,1,terms]` for all, written before a replay.
-    PerRow(Tensor),
+    /// A [`Term`], so that a row of a longer table can be chosen.
+    PerRow(Term),
+}
+
+/// Which batch row of a term each row of the result reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The same row; the only one of a batch of 1.
+    Same,
+    /// Row `n + shift`, or the nearest that there is.
+    Shifted(i32),
+    /// This one.
+    Only(u32),
+}
+
+/// A tensor of a [`LinearCombination`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// The tensor.
+    pub tensor: Tensor,
+    /// Its rows.
+    pub rows: Rows,
+}
+
+impl From<Tensor> for Term {
+    fn from(tensor: Tensor) -> Self {
+        Self { tensor, rows: Rows::Same }
+    }
+}
+
+impl Term {
+    /// Row `row` of `tensor` for every row of the result.
+    pub fn only(tensor: Tensor, row: u32) -> Self {
+        Self { tensor, rows: Rows::Only(row) }
+    }
+    /// Row `n + shift` of `tensor` for row `n` of the result.
+    pub fn shifted(tensor: Tensor, shift: i32) -> Self {
+        Self { tensor, rows: Rows::Shifted(shift) }
+    }
+    /// `[step, shift, last]`: row `n` of the result reads row `clamp(n·step + shift, 0, last)`.
+    fn immediates(self) -> [u32; 3] {
+        let n = self.tensor.shape.n;
+        match self.rows {
+            Rows::Same => [u32::from(n > 1), 0, n - 1],
+            Rows::Shifted(shift) => [1, shift.cast_unsigned(), n - 1],
+            Rows::Only(row) => [0, row, n - 1],
+        }
+    }
 }
 
 /// `y = act(Σ_i c_i·x_i + offset)`.
 ///
 /// Shapes: one to four terms `[N or 1,H,W,C]` of any float storage (a batch of 1 serves every
-/// row), result `[N,H,W,C]`. Padding channels of the result are zero.
+/// row; [`Rows`] chooses others), result `[N,H,W,C]`. Padding channels of the result are zero. A
+/// term whose factor is 0 is left out, whatever it holds.
 ///
 /// # Errors
 /// [`KernelError::Shape`], [`KernelError::DType`] when recording.
 #[derive(Debug, Clone)]
 pub struct LinearCombination {
     /// The tensors.
-    pub terms: Vec<Tensor>,
+    pub terms: Vec<Term>,
     /// Their factors.
     pub coefficients: Coefficients,
     /// Added to every element.
@@ -51,20 +99,21 @@ impl LinearCombination {
         let row = shape.positions() * quads;
         let count = shape.n * row;
         let (grid, width) = check::cover(plan, count);
-        let step = |n: u32| u32::from(n > 1);
         let (constants, factors) = match &self.coefficients {
             Coefficients::Constant(values) => (values.clone(), None),
             Coefficients::PerRow(factors) => (vec![0.0; self.terms.len()], Some(*factors)),
         };
-        let factor_step = factors.map_or(0, |f| step(f.shape.n));
-        let mut immediates = vec![count, row, quads, shape.c, width, factor_step, self.offset.to_bits()];
+        let [factor_step, factor_shift, _] = factors.map_or([0; 3], Term::immediates);
+        let mut immediates = vec![count, row, quads, shape.c, width, factor_step, factor_shift];
+        immediates.push(self.offset.to_bits());
         let mut bindings = Vec::new();
         for ((name, term), constant) in TERMS.into_iter().zip(&self.terms).zip(constants) {
-            immediates.extend([step(term.shape.n), constant.to_bits()]);
-            bindings.push((name, term.operand(), false));
+            immediates.extend(term.immediates());
+            immediates.push(constant.to_bits());
+            bindings.push((name, term.tensor.operand(), false));
         }
         bindings.push(("y", y.operand(), true));
-        bindings.extend(factors.map(|f| ("factors", f.operand(), false)));
+        bindings.extend(factors.map(|f| ("factors", f.tensor.operand(), false)));
         plan.dispatch(Dispatch {
             label: op.into(),
             variant: Variant { stem: op, defines: self.defines() },
@@ -83,12 +132,18 @@ impl LinearCombination {
         let Some(first) = self.terms.first().filter(|_| self.terms.len() <= TERMS.len()) else {
             return Err(shape_error(op, "one to four terms", self.terms.len()));
         };
-        let n = self.terms.iter().map(|t| t.shape.n).max().unwrap_or(1);
-        let shape = Shape { n, ..first.shape };
-        for &term in &self.terms {
-            check::float(op, term)?;
-            if (Shape { n, ..term.shape }) != shape || (term.shape.n != n && term.shape.n != 1) {
-                return Err(shape_error(op, format!("{shape}, or that with a batch of 1"), term));
+        let rows = |t: &Term| if matches!(t.rows, Rows::Only(_)) { 1 } else { t.tensor.shape.n };
+        let n = self.terms.iter().map(rows).max().unwrap_or(1);
+        let shape = Shape { n, ..first.tensor.shape };
+        for &Term { tensor, rows } in &self.terms {
+            check::float(op, tensor)?;
+            let fits = match rows {
+                Rows::Same => tensor.shape.n == n || tensor.shape.n == 1,
+                Rows::Shifted(_) => tensor.shape.n > 0,
+                Rows::Only(row) => row < tensor.shape.n,
+            };
+            if (Shape { n, ..tensor.shape }) != shape || !fits {
+                return Err(shape_error(op, format!("{shape}, or that with a batch of 1"), tensor));
             }
         }
         let terms = self.terms.len() as u32;
@@ -96,9 +151,15 @@ impl LinearCombination {
             Coefficients::Constant(values) if values.len() as u32 != terms => {
                 Err(shape_error(op, format!("{terms} coefficients"), values.len()))
             }
-            Coefficients::PerRow(factors) => {
+            Coefficients::PerRow(Term { tensor: factors, rows }) => {
                 check::dtype(op, *factors, DType::F32)?;
-                if factors.shape != Shape::vector(n, terms) && factors.shape != Shape::vector(1, terms) {
+                let have = factors.shape.n;
+                let fits = match rows {
+                    Rows::Same => have == n || have == 1,
+                    Rows::Shifted(_) => false,
+                    Rows::Only(row) => *row < have,
+                };
+                if factors.shape != Shape::vector(have, terms) || !fits {
                     return Err(shape_error(op, Shape::vector(n, terms), factors));
                 }
                 Ok(shape)
@@ -109,7 +170,8 @@ impl LinearCombination {
 
     /// What the template is rendered with.
     fn defines(&self) -> Vec<(&'static str, Define)> {
-        let storage = |i: usize| self.terms.get(i).map_or(Define::Str("none"), |t| check::define(t.dtype));
+        let storage =
+            |i: usize| self.terms.get(i).map_or(Define::Str("none"), |t| check::define(t.tensor.dtype));
         vec![
             ("terms", Define::U32(self.terms.len() as u32)),
             ("x0_dtype", storage(0)),
@@ -133,16 +195,18 @@ pub(crate) fn variants() -> Vec<Variant> {
         for terms in [vec![half], vec![single, half], vec![half, half, single], vec![single; 4]] {
             let n = terms.len();
             let factors = plan.input(&format!("factors{n}"), Shape::vector(2, n as u32), DType::F32);
-            for coefficients in [Coefficients::Constant(vec![1.0; n]), Coefficients::PerRow(factors)] {
+            let per_row = Coefficients::PerRow(factors.into());
+            for coefficients in [Coefficients::Constant(vec![1.0; n]), per_row] {
                 for (activation, out_dtype) in [(None, DType::F16), (SoftClamp3, DType::F32)] {
-                    let (terms, coefficients) = (terms.clone(), coefficients.clone());
+                    let terms = terms.iter().copied().map(Term::from).collect();
+                    let coefficients = coefficients.clone();
                     LinearCombination { terms, coefficients, offset: 0.5, activation, out_dtype }
                         .record(plan)?;
                 }
             }
         }
         for activation in [Silu, Relu, Gelu, QuickGelu] {
-            let (terms, coefficients) = (vec![half], Coefficients::Constant(vec![1.0]));
+            let (terms, coefficients) = (vec![half.into()], Coefficients::Constant(vec![1.0]));
             let out_dtype = DType::F16;
             LinearCombination { terms, coefficients, offset: 0.0, activation, out_dtype }.record(plan)?;
         }

@@ -25,8 +25,8 @@ pub use geglu::Geglu;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
-pub use linear_combination::{Coefficients, LinearCombination};
-pub use picture::{PictureIn, PictureOut};
+pub use linear_combination::{Coefficients, LinearCombination, Rows, Term};
+pub use picture::{MAX_REGION, Orientation, PictureIn, PictureOut};
 pub use timestep_embedding::TimestepEmbedding;
 
 /// Every kind of variant that the ops record, for checking all shaders without a GPU.

@@ -1,14 +1,37 @@
 //! Pictures in and out in f64.
 
+use crate::ops::Orientation;
+
 /// The region `[x, y, width, height]` of a picture of `width` × `height` RGBA8 words resized to
 /// `[H, W]`, `[H,W,3]` in [−1, 1]: a triangle filter as wide as the scale, at least one pixel,
-/// normalised; pixels outside are those on the edge.
+/// normalised; pixels outside are those on the edge. The result is turned by `orientation`.
 pub fn picture_in(
     pixels: &[u32],
-    [width, height]: [usize; 2],
+    source: [usize; 2],
     region: [f64; 4],
+    orientation: Orientation,
     size: [usize; 2],
 ) -> Vec<f64> {
+    let upright = if orientation.is_on_side() { [size[1], size[0]] } else { size };
+    let picture = resize(pixels, source, region, upright);
+    let [h, w] = size;
+    let mut y = Vec::with_capacity(picture.len());
+    for row in 0..h {
+        for column in 0..w {
+            let column = if orientation.mirror { w - 1 - column } else { column };
+            let (from_row, from_column) = match orientation.quarter_turns % 4 {
+                0 => (row, column),
+                1 => (w - 1 - column, row),
+                2 => (h - 1 - row, w - 1 - column),
+                _ => (column, h - 1 - row),
+            };
+            y.extend_from_slice(&picture[(from_row * upright[1] + from_column) * 3..][..3]);
+        }
+    }
+    y
+}
+
+fn resize(pixels: &[u32], [width, height]: [usize; 2], region: [f64; 4], size: [usize; 2]) -> Vec<f64> {
     let columns: Vec<_> =
         (0..size[1]).map(|o| taps(o, region[0], region[2] / size[1] as f64, width)).collect();
     let rows: Vec<_> = (0..size[0]).map(|o| taps(o, region[1], region[3] / size[0] as f64, height)).collect();
