@@ -72,6 +72,16 @@ pub enum EngineError {
         /// What is wrong with them.
         message: String,
     },
+    /// A parameter does not exist or does not take a value.
+    #[error("parameter `{name}`: expected {expected}, got `{got}`")]
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What it takes.
+        expected: String,
+        /// The value.
+        got: String,
+    },
     /// Recording, compiling or running failed below.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -49,12 +49,15 @@ pub enum Fit {
     /// Cut the longer side evenly at both ends.
     #[default]
     Crop,
+    /// Show all of it, its edge pixels drawn out to the sides.
+    Fit,
     /// Scale both sides independently.
     Stretch,
 }
 
 impl Fit {
-    /// `[x, y, width, height]` of the part of `source` that becomes a picture of `target`.
+    /// `[x, y, width, height]` of the part of `source` that becomes a picture of `target`; a part of
+    /// it is outside the source for [`Fit::Fit`].
     pub fn region(self, source: Size, target: Size) -> [f32; 4] {
         let (w, h) = (f64::from(source.width), f64::from(source.height));
         let (tw, th) = (f64::from(target.width), f64::from(target.height));
@@ -62,6 +65,10 @@ impl Fit {
             Self::Stretch => (w, h),
             Self::Crop => {
                 let scale = (w / tw).min(h / th);
+                (tw * scale, th * scale)
+            }
+            Self::Fit => {
+                let scale = (w / tw).max(h / th);
                 (tw * scale, th * scale)
             }
         };
@@ -180,6 +187,8 @@ mod tests {
     fn a_crop_keeps_the_middle() {
         let region = Fit::Crop.region(Size::new(640, 480), Size::new(512, 512));
         assert_eq!(region, [80.0, 0.0, 480.0, 480.0]);
+        let region = Fit::Fit.region(Size::new(640, 480), Size::new(512, 512));
+        assert_eq!(region, [0.0, -80.0, 640.0, 640.0]);
         let region = Fit::Stretch.region(Size::new(640, 480), Size::new(512, 512));
         assert_eq!(region, [0.0, 0.0, 640.0, 480.0]);
     }

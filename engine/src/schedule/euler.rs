@@ -1,6 +1,6 @@
 //! Euler steps with trailing timesteps (diffusers' `EulerDiscreteScheduler`), for turbo models.
 
-use super::{AlphaTable, Schedule, Step, drop_first};
+use super::{AlphaTable, Schedule, Step, drop_first, noise};
 use crate::error::EngineError;
 use crate::model::{Prediction, SchedulerConfig};
 
@@ -35,6 +35,12 @@ fn step(prediction: Prediction, t: u32, sigma: f64, next: f64) -> Step {
         Prediction::Velocity => [1.0 / variance, -sigma / variance.sqrt()],
     };
     let ratio = (next - sigma) / sigma;
+    let input = 1.0 / variance.sqrt();
+    // The sample here is x_t/α with α = input, β = σα.
+    let [of_x, of_m] = noise(prediction, input, sigma * input);
+    let epsilon = [of_x * input, of_m];
+    // x' = z + σs + (σ' − σ)ε̂ = z + σ's'; there is no s' after the last step.
+    let residual = if next > 0.0 { [sigma / next, (next - sigma) / next, 0.0] } else { [0.0; 3] };
     let next = [1.0 + ratio * (1.0 - denoised[0]), -ratio * denoised[1], 0.0];
-    Step { timestep: f64::from(t), input: 1.0 / variance.sqrt(), denoised, next }
+    Step { timestep: f64::from(t), input, denoised, next, epsilon, residual }
 }

@@ -1,6 +1,6 @@
 //! Latent consistency sampling (Luo et al., arXiv 2310.04378; diffusers' `LCMScheduler`).
 
-use super::{AlphaTable, Schedule, Step, StrengthRule, clean, drop_first, error};
+use super::{AlphaTable, Schedule, Step, StrengthRule, clean, drop_first, error, noise};
 use crate::error::EngineError;
 use crate::model::SchedulerConfig;
 
@@ -55,6 +55,10 @@ fn step(config: &SchedulerConfig, table: &AlphaTable, t: u32, next: Option<u32>)
     let x0 = clean(config.prediction, table.alpha(t), table.beta(t));
     let denoised = [out * x0[0] + skip, out * x0[1]];
     let (alpha, beta) = next.map_or((1.0, 0.0), |n| (table.alpha(n), table.beta(n)));
+    let epsilon = noise(config.prediction, table.alpha(t), table.beta(t));
+    // s' = n' + (α'/β')(β/α)(s − ε̂); there is no s' after the last step.
+    let ratio = alpha * table.beta(t) / table.alpha(t);
+    let residual = if beta > 0.0 { [ratio / beta, -ratio / beta, 1.0] } else { [0.0; 3] };
     let next = [alpha * denoised[0], alpha * denoised[1], beta];
-    Step { timestep: f64::from(t), input: 1.0, denoised, next }
+    Step { timestep: f64::from(t), input: 1.0, denoised, next, epsilon, residual }
 }

@@ -57,6 +57,12 @@ pub struct Step {
     pub denoised: [f64; 2],
     /// The next sample (after the last step: the clean latents) `= next[0]·x_t + next[1]·m + next[2]·z`.
     pub next: [f64; 3],
+    /// `ε = epsilon[0]·x_t + epsilon[1]·m`, the noise that the output stands for.
+    pub epsilon: [f64; 2],
+    /// With s the noise that would carry the source to x_t and ε̂ the noise that was taken out, the
+    /// next sample's is `s' = residual[0]·s + residual[1]·ε̂ + residual[2]·z` (residual CFG of
+    /// StreamDiffusion, arXiv 2312.12491); zeros after the last step.
+    pub residual: [f64; 3],
 }
 
 /// A whole schedule.
@@ -98,6 +104,14 @@ fn clean(prediction: Prediction, alpha: f64, beta: f64) -> [f64; 2] {
     match prediction {
         Prediction::Epsilon => [1.0 / alpha, -beta / alpha],
         Prediction::Velocity => [alpha, -beta],
+    }
+}
+
+/// ε as `[of x_t, of the UNet's output]`, x_t = αx0 + βε: the output, or `βx + αv`.
+fn noise(prediction: Prediction, alpha: f64, beta: f64) -> [f64; 2] {
+    match prediction {
+        Prediction::Epsilon => [0.0, 1.0],
+        Prediction::Velocity => [beta, alpha],
     }
 }
 

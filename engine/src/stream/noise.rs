@@ -23,6 +23,11 @@ fn unit(word: u64) -> f64 {
     ((word >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
+/// A number in (0, 1]: number `index` of `seed`.
+pub(crate) fn uniform(seed: u64, index: u64) -> f64 {
+    unit(word(mix(seed), index))
+}
+
 /// `n` values of unit Gaussian noise from `seed`; `stream` separates independent noises of one
 /// seed (0 is the first sample's, `k` that of step `k`). A longer noise starts with a shorter one.
 pub fn gaussian(seed: u64, stream: u64, n: usize) -> Vec<f32> {
