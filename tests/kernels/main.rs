@@ -8,3 +8,4 @@ mod norms;
 mod pictures;
 mod products;
 mod refusals;
+mod similarity;

@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear_combination;
 mod matmul;
 mod picture;
+mod similarity;
 mod timestep_embedding;
 
 use crate::plan::Variant;
@@ -27,6 +28,7 @@ pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear_combination::{Coefficients, LinearCombination};
 pub use picture::{PictureIn, PictureOut};
+pub use similarity::Similarity;
 pub use timestep_embedding::TimestepEmbedding;
 
 /// Every kind of variant that the ops record, for checking all shaders without a GPU.
@@ -41,6 +43,7 @@ pub fn variants() -> Vec<Variant> {
         layer_norm::variants(),
         linear_combination::variants(),
         picture::variants(),
+        similarity::variants(),
         timestep_embedding::variants(),
     ]
     .concat()
