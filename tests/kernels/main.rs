@@ -3,6 +3,7 @@
 mod attention;
 mod elementwise;
 mod embeddings;
+mod frames;
 mod harness;
 mod norms;
 mod pictures;
