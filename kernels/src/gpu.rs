@@ -175,7 +175,10 @@ impl Gpu {
             }
             summary.tier = tier;
         }
-        let wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SUBGROUP;
+        let wanted = wgpu::Features::IMMEDIATES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {

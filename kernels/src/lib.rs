@@ -2,7 +2,8 @@
 //!
 //! ops ([`ops`]) record into a [`plan::PlanBuilder`]; the finished [`plan::Plan`] is data;
 //! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it, alone or with others in a
-//! [`submit::Submission`]; a [`readback::ReadbackRing`] brings results back. [`reference`] holds the
+//! [`submit::Submission`]; a [`readback::ReadbackRing`] brings results back, a
+//! [`profile::Profiler`] says where the time went. [`reference`] holds the
 //! same ops as plain f64 loops, the truth that tests compare with.
 
 mod buffer;
@@ -13,6 +14,7 @@ pub mod gpu;
 pub mod memory;
 pub mod ops;
 pub mod plan;
+pub mod profile;
 pub mod readback;
 pub mod reference;
 pub mod shader;

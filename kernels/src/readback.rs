@@ -55,7 +55,9 @@ struct Slot {
 /// A slot taken by a read-back whose copy is still to be encoded.
 #[derive(Debug)]
 pub(crate) struct Reservation {
+    ix: usize,
     buffer: Buffer,
+    bytes: u64,
     signal: Signal,
 }
 
@@ -64,13 +66,13 @@ pub(crate) struct Reservation {
 pub(crate) struct Encoded(Arc<Progress>);
 
 impl Reservation {
-    /// Copies the first `bytes` (a multiple of 4) of `source` and maps them once submitted.
-    pub(crate) fn encode(
-        self,
-        encoder: &mut wgpu::CommandEncoder,
-        source: &wgpu::Buffer,
-        bytes: u64,
-    ) -> Encoded {
+    /// Position of the slot in the ring.
+    pub(crate) fn ix(&self) -> usize {
+        self.ix
+    }
+    /// Copies the reserved bytes from the start of `source` and maps them once submitted.
+    pub(crate) fn encode(self, encoder: &mut wgpu::CommandEncoder, source: &wgpu::Buffer) -> Encoded {
+        let bytes = self.bytes;
         encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, bytes);
         let progress = Arc::clone(&self.signal.0);
         let signal = self.signal;
@@ -189,8 +191,9 @@ impl ReadbackRing {
             self.gpu.wait_for(Some(submission.ok_or_else(unsubmitted)?))?;
         }
     }
-    /// Takes a slot for `bytes` bytes; none when all are in use.
-    pub(crate) fn reserve(&mut self, bytes: u64, tag: u64) -> Result<Option<Reservation>, KernelError> {
+    /// Takes a slot for `bytes` bytes (a multiple of 4), tagged with its position; none when all
+    /// are in use.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<Option<Reservation>, KernelError> {
         if bytes > self.bytes {
             return Err(shape_error("read-back", format!("at most {} bytes", self.bytes), bytes));
         }
@@ -200,12 +203,16 @@ impl ReadbackRing {
         }
         let ix = (self.oldest + self.in_use) % self.slots.len();
         let slot = &mut self.slots[ix];
-        (slot.bytes, slot.tag) = (bytes, tag);
+        (slot.bytes, slot.tag) = (bytes, ix as u64);
         slot.progress.state.store(PENDING, Ordering::Release);
         *slot.progress.submission.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.in_use += 1;
         let signal = Signal(Arc::clone(&slot.progress));
-        Ok(Some(Reservation { buffer: slot.buffer.clone(), signal }))
+        Ok(Some(Reservation { ix, buffer: slot.buffer.clone(), bytes, signal }))
+    }
+    /// Gives a reserved slot its caller's tag.
+    pub(crate) fn tag(&mut self, reservation: &Reservation, tag: u64) {
+        self.slots[reservation.ix].tag = tag;
     }
     /// Releases the oldest slots whose submissions were dropped.
     fn skip_abandoned(&mut self) {
@@ -222,8 +229,8 @@ impl ReadbackRing {
 impl Slot {
     /// Reads the mapped buffer and unmaps it.
     fn read<R>(&self, read: impl FnOnce(u64, &[u8]) -> R) -> Result<R, KernelError> {
-        let view = self.buffer.get_mapped_range(0..self.bytes.next_multiple_of(4));
-        let result = view.map(|view| read(self.tag, &view[..self.bytes as usize]));
+        let view = self.buffer.get_mapped_range(0..self.bytes);
+        let result = view.map(|view| read(self.tag, &view));
         self.buffer.unmap();
         result.map_err(|e| KernelError::Device { message: e.to_string() })
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::KernelError;
 use crate::exec::{Executable, GpuTensor};
 use crate::gpu::Gpu;
+use crate::profile::{Detail, Profiler, Recording};
 use crate::readback::{Encoded, ReadbackRing};
 
 /// Work that is being put together. Dropped without [`Self::submit`], it never happens.
@@ -16,22 +17,45 @@ pub struct Submission {
     pass: Option<wgpu::ComputePass<'static>>,
     encoder: wgpu::CommandEncoder,
     copies: Vec<Encoded>,
+    recording: Option<Recording>,
 }
 
 impl Submission {
     /// Nothing yet.
     pub fn new(gpu: &Gpu) -> Self {
         let encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        Self { gpu: gpu.clone(), pass: None, encoder, copies: Vec::new() }
+        Self { gpu: gpu.clone(), pass: None, encoder, copies: Vec::new(), recording: None }
+    }
+    /// Measures what is run from here on; `profiler` hands the spans out once the device is done.
+    /// False, and nothing is measured, when the profiler waits for too many submissions already.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when the profiler's queries outgrew its ring: our bug.
+    pub fn profile(&mut self, profiler: &mut Profiler, detail: Detail) -> Result<bool, KernelError> {
+        self.pass = None;
+        if self.recording.is_none() {
+            self.recording = profiler.begin(detail)?;
+        }
+        Ok(self.recording.is_some())
+    }
+    /// Names what is run from here on in the spans of [`Self::profile`].
+    pub fn stage(&mut self, name: &str) {
+        if let Some(recording) = &mut self.recording {
+            recording.stage(name);
+        }
     }
     /// Appends every dispatch of `executable`, in the compute pass of those before it.
     ///
     /// # Errors
-    /// [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`] or [`KernelError::Device`] when
+    /// [`KernelError::Limit`] when it is measured and has more dispatches than the profiler has room
+    /// for; [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`] or [`KernelError::Device`] when
     /// something went wrong since the last call.
     pub fn run(&mut self, executable: &Executable) -> Result<(), KernelError> {
         self.gpu.check()?;
         let encoder = &mut self.encoder;
+        if let Some(recording) = &mut self.recording {
+            return recording.run(encoder, &mut self.pass, executable);
+        }
         let pass = self
             .pass
             .get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
@@ -52,9 +76,10 @@ impl Submission {
         tag: u64,
     ) -> Result<bool, KernelError> {
         let bytes = tensor.shape.bytes(tensor.dtype);
-        let Some(reservation) = ring.reserve(bytes, tag)? else { return Ok(false) };
+        let Some(reservation) = ring.reserve(bytes)? else { return Ok(false) };
+        ring.tag(&reservation, tag);
         self.pass = None;
-        self.copies.push(reservation.encode(&mut self.encoder, &tensor.buffer, bytes));
+        self.copies.push(reservation.encode(&mut self.encoder, &tensor.buffer));
         Ok(true)
     }
     /// Hands everything to the device, without waiting.
@@ -64,6 +89,9 @@ impl Submission {
     /// something went wrong since the last call.
     pub fn submit(mut self) -> Result<SubmissionTicket, KernelError> {
         self.pass = None;
+        if let Some(recording) = self.recording.take() {
+            self.copies.push(recording.finish(&mut self.encoder));
+        }
         let is_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&is_done);
         self.encoder.on_submitted_work_done(move || done.store(true, Ordering::Release));

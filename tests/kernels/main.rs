@@ -8,5 +8,6 @@ mod harness;
 mod norms;
 mod pictures;
 mod products;
+mod profiles;
 mod refusals;
 mod similarity;
