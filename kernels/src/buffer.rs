@@ -1,8 +1,9 @@
 //! Tensors in GPU memory: allocation, writing and reading.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
 
+use crate::counters::Lease;
 use crate::error::{KernelError, shape_error};
 use crate::gpu::{Gpu, from_wgpu};
 use crate::tensor::{DType, Shape};
@@ -10,12 +11,41 @@ use crate::weight::to_bytes;
 
 /// Words behind every buffer that no kernel may touch; tests fill and check them.
 pub(crate) const GUARD_BYTES: u64 = 64;
-/// How long a read-back waits before the device counts as lost.
-const READ_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A buffer that counts as allocated while it is alive. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Buffer {
+    buffer: wgpu::Buffer,
+    _lease: Arc<Lease>,
+}
+
+impl Deref for Buffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
 
 /// Allocates a zeroed storage buffer of `bytes` and its guard words.
-pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<wgpu::Buffer, KernelError> {
+pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<Buffer, KernelError> {
     let size = bytes.max(16).next_multiple_of(16) + GUARD_BYTES;
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    create(gpu, what, size, usage)
+}
+
+/// Allocates a buffer of `size` bytes that the host can map to read what was copied there.
+pub(crate) fn allocate_staging(gpu: &Gpu, what: &str, size: u64) -> Result<Buffer, KernelError> {
+    create(gpu, what, size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+}
+
+/// Allocates a buffer, counted and checked.
+pub(crate) fn create(
+    gpu: &Gpu,
+    what: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<Buffer, KernelError> {
     let limit = gpu.summary().max_buffer_bytes;
     if size > limit {
         return Err(KernelError::Limit { what: what.into(), needed: size, limit });
@@ -23,13 +53,12 @@ pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<wgpu::Buffer
     let device = gpu.device();
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
     let buffer = device.create_buffer(&descriptor);
     let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
     match errors.into_iter().flatten().next() {
         Some(error) => Err(from_wgpu(error, what, size)),
-        None => Ok(buffer),
+        None => Ok(Buffer { buffer, _lease: Arc::new(Lease::new(Arc::clone(gpu.meters()), size)) }),
     }
 }
 
@@ -37,7 +66,7 @@ pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<wgpu::Buffer
 #[derive(Debug, Clone)]
 pub struct GpuTensor {
     gpu: Gpu,
-    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) buffer: Buffer,
     /// Shape `[N,H,W,C]`.
     pub shape: Shape,
     /// Storage type.
@@ -142,34 +171,19 @@ impl GpuTensor {
 }
 
 /// Copies a range of a buffer to the host; `from` is a multiple of 4.
-pub(crate) fn read_buffer(
-    gpu: &Gpu,
-    buffer: &wgpu::Buffer,
-    from: u64,
-    bytes: u64,
-) -> Result<Vec<u8>, KernelError> {
+pub(crate) fn read_buffer(gpu: &Gpu, buffer: &Buffer, from: u64, bytes: u64) -> Result<Vec<u8>, KernelError> {
     gpu.check()?;
     let device = gpu.device();
     let size = bytes.next_multiple_of(4);
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("readback"),
-        size,
-        usage,
-        mapped_at_creation: false,
-    });
+    let staging = allocate_staging(gpu, "read-back", size)?;
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.copy_buffer_to_buffer(buffer, from, &staging, 0, size);
-    let index = gpu.queue().submit([encoder.finish()]);
+    let index = gpu.submit(encoder.finish());
     let (sender, receiver) = mpsc::channel();
     staging.map_async(wgpu::MapMode::Read, .., move |result| {
         let _ = sender.send(result);
     });
-    let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(READ_TIMEOUT) };
-    device
-        .poll(wait)
-        .map_err(|e| KernelError::DeviceLost { reason: format!("waiting for a read-back: {e}") })?;
-    gpu.check()?;
+    gpu.wait_for(Some(index))?;
     match receiver.recv() {
         Ok(Ok(())) => {}
         other => return Err(KernelError::Device { message: format!("read-back failed: {other:?}") }),

@@ -1,14 +1,15 @@
-//! Running plans: weights packed and uploaded, buffers and bind groups prebuilt, one compute pass
-//! per replay.
+//! Running plans: weights packed and uploaded, buffers and bind groups prebuilt, to be replayed
+//! alone or together in one submission.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::buffer::{GUARD_BYTES, allocate, read_buffer};
+use crate::buffer::{Buffer, GUARD_BYTES, allocate, read_buffer};
 use crate::error::{KernelError, shape_error};
 use crate::gpu::Gpu;
 use crate::plan::{Dispatch, Operand, Plan, Storage, Variant};
 use crate::shader::{self, Reflection};
+use crate::submit::Submission;
 use crate::weight::{Weight, WeightSource};
 
 pub use crate::buffer::GpuTensor;
@@ -16,7 +17,7 @@ pub use crate::buffer::GpuTensor;
 /// Packed weights on one device, shared between the plans of one model.
 #[derive(Debug, Clone, Default)]
 pub struct WeightCache {
-    weights: Arc<Mutex<HashMap<Weight, wgpu::Buffer>>>,
+    weights: Arc<Mutex<HashMap<Weight, Buffer>>>,
 }
 
 /// A compiled kernel.
@@ -27,11 +28,24 @@ pub(crate) struct Pipeline {
     reflection: Reflection,
 }
 
-struct Step {
+/// A dispatch with everything that it binds.
+pub(crate) struct Step {
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     immediates: Vec<u32>,
     grid: [u32; 3],
+}
+
+impl Step {
+    /// Records the dispatch.
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        if !self.immediates.is_empty() {
+            pass.set_immediates(0, bytemuck::cast_slice(&self.immediates));
+        }
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], self.grid[2]);
+    }
 }
 
 /// A plan prepared on a device.
@@ -39,7 +53,7 @@ pub struct Executable {
     gpu: Gpu,
     plan: Plan,
     steps: Vec<Step>,
-    slots: Vec<wgpu::Buffer>,
+    slots: Vec<Buffer>,
     tensors: HashMap<u32, GpuTensor>,
 }
 
@@ -59,7 +73,7 @@ impl Executable {
     ) -> Result<Self, KernelError> {
         let tensors = bind_tensors(gpu, &plan, externals)?;
         let slots = plan.memory.slot_bytes.iter().enumerate();
-        let slots: Vec<wgpu::Buffer> = slots
+        let slots: Vec<Buffer> = slots
             .map(|(ix, &bytes)| allocate(gpu, &format!("slot {ix}"), bytes))
             .collect::<Result<_, _>>()?;
         let mut weights = Vec::with_capacity(plan.weights.len());
@@ -91,21 +105,13 @@ impl Executable {
     /// [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`] or [`KernelError::Device`] when
     /// something went wrong since the last call.
     pub fn run(&self) -> Result<(), KernelError> {
-        let device = self.gpu.device();
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for step in &self.steps {
-                pass.set_pipeline(&step.pipeline.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                if !step.immediates.is_empty() {
-                    pass.set_immediates(0, bytemuck::cast_slice(&step.immediates));
-                }
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-            }
-        }
-        self.gpu.queue().submit([encoder.finish()]);
-        self.gpu.check()
+        let mut submission = Submission::new(&self.gpu);
+        submission.run(self)?;
+        submission.submit().map(|_| ())
+    }
+    /// The dispatches, in order.
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
     }
     /// The plan that this runs.
     pub fn plan(&self) -> &Plan {
@@ -114,7 +120,7 @@ impl Executable {
     /// Fills every slot, output and guard area with the word `pattern` (a NaN, in tests), so that
     /// a read of something unwritten or a write out of bounds shows.
     pub fn poison(&self, pattern: u32) {
-        let fill = |buffer: &wgpu::Buffer, from: u64| {
+        let fill = |buffer: &Buffer, from: u64| {
             let words = vec![pattern; ((buffer.size() - from) / 4) as usize];
             self.gpu.queue().write_buffer(buffer, from, bytemuck::cast_slice(&words));
         };
@@ -141,7 +147,7 @@ impl Executable {
         }
         Ok(true)
     }
-    fn prepare(&self, dispatch: &Dispatch, weights: &[wgpu::Buffer]) -> Result<Step, KernelError> {
+    fn prepare(&self, dispatch: &Dispatch, weights: &[Buffer]) -> Result<Step, KernelError> {
         let pipeline = pipeline(&self.gpu, &dispatch.variant)?;
         check_interface(dispatch, &pipeline.reflection)?;
         let mut entries = Vec::with_capacity(dispatch.bindings.len());
@@ -163,7 +169,7 @@ impl Executable {
         });
         Ok(Step { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid })
     }
-    fn storage(&self, id: u32) -> Result<(&wgpu::Buffer, u64), KernelError> {
+    fn storage(&self, id: u32) -> Result<(&Buffer, u64), KernelError> {
         let bytes = self.plan.values[id as usize].bytes();
         if let Some(tensor) = self.tensors.get(&id) {
             return Ok((&tensor.buffer, bytes));
@@ -224,12 +230,7 @@ fn check_interface(dispatch: &Dispatch, reflection: &Reflection) -> Result<(), K
 }
 
 impl WeightCache {
-    fn weight(
-        &self,
-        gpu: &Gpu,
-        weight: &Weight,
-        source: &dyn WeightSource,
-    ) -> Result<wgpu::Buffer, KernelError> {
+    fn weight(&self, gpu: &Gpu, weight: &Weight, source: &dyn WeightSource) -> Result<Buffer, KernelError> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(buffer) = weights.get(weight) {
             return Ok(buffer.clone());
@@ -249,6 +250,7 @@ fn pipeline(gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, KernelError> 
         return Ok(Arc::clone(pipeline));
     }
     let pipeline = Arc::new(compile(gpu, variant)?);
+    gpu.meters().count_pipeline();
     pipelines.insert(variant.clone(), Arc::clone(&pipeline));
     Ok(pipeline)
 }

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::counters::{Counters, Meters};
 use crate::error::KernelError;
 use crate::exec::Pipeline;
 use crate::plan::Variant;
 use crate::target::{Target, Tier};
+
+/// How long a wait takes before the device counts as lost.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Which adapter to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,6 +71,7 @@ struct Inner {
     runtime_checks: bool,
     failure: Arc<Mutex<Option<KernelError>>>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    meters: Arc<Meters>,
 }
 
 /// An open device. Clones share it.
@@ -169,7 +175,10 @@ impl Gpu {
             }
             summary.tier = tier;
         }
-        let wanted = wgpu::Features::IMMEDIATES | wgpu::Features::SUBGROUP;
+        let wanted = wgpu::Features::IMMEDIATES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {
@@ -201,6 +210,7 @@ impl Gpu {
             runtime_checks,
             failure,
             pipelines: Mutex::default(),
+            meters: Arc::default(),
         })))
     }
     /// What was opened.
@@ -223,6 +233,46 @@ impl Gpu {
             Some(lost @ KernelError::DeviceLost { .. }) => Err(lost.clone()),
             Some(_) => Err(failure.take().unwrap_or(KernelError::Device { message: String::new() })),
         }
+    }
+    /// What the device has done since it was opened.
+    pub fn counters(&self) -> Counters {
+        self.0.meters.read()
+    }
+    /// Blocks until everything submitted so far is done.
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], also when the device takes longer than ten minutes;
+    /// [`KernelError::OutOfMemory`] or [`KernelError::Device`] when something went wrong since the
+    /// last call.
+    pub fn wait(&self) -> Result<(), KernelError> {
+        self.wait_for(None)
+    }
+    /// Blocks until `submission` and all before it are done; until all are, without one.
+    pub(crate) fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), KernelError> {
+        self.check()?;
+        self.0.meters.count_wait();
+        let wait = wgpu::PollType::Wait { submission_index: submission, timeout: Some(WAIT_TIMEOUT) };
+        self.0
+            .device
+            .poll(wait)
+            .map_err(|e| KernelError::DeviceLost { reason: format!("waiting for the device: {e}") })?;
+        self.check()
+    }
+    /// Lets callbacks of finished work run, without waiting for any.
+    pub(crate) fn poll(&self) -> Result<(), KernelError> {
+        self.check()?;
+        let polled = self.0.device.poll(wgpu::PollType::Poll);
+        polled.map_err(|e| KernelError::DeviceLost { reason: format!("asking the device: {e}") })?;
+        self.check()
+    }
+    /// Submits one command buffer.
+    pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        self.0.meters.count_submission();
+        self.0.queue.submit([commands])
+    }
+    /// The counters to add to.
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.0.meters
     }
     /// The wgpu device, for sinks that present from the GPU.
     pub fn device(&self) -> &wgpu::Device {

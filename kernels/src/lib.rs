@@ -1,23 +1,29 @@
 //! Neural-network kernels in hand-written WGSL, recorded into plans and replayed on wgpu.
 //!
 //! ops ([`ops`]) record into a [`plan::PlanBuilder`]; the finished [`plan::Plan`] is data;
-//! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it. [`reference`] holds the
+//! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it, alone or with others in a
+//! [`submit::Submission`]; a [`readback::ReadbackRing`] brings results back, a
+//! [`profile::Profiler`] says where the time went. [`reference`] holds the
 //! same ops as plain f64 loops, the truth that tests compare with.
 
 mod buffer;
+mod counters;
 pub mod error;
 pub mod exec;
 pub mod gpu;
-
 pub mod memory;
 pub mod ops;
 pub mod plan;
+pub mod profile;
+pub mod readback;
 pub mod reference;
 pub mod shader;
+pub mod submit;
 pub mod target;
 pub mod tensor;
 pub mod weight;
 
+pub use counters::Counters;
 pub use error::KernelError;
 pub use plan::{Plan, PlanBuilder};
 pub use target::{Target, Tier};

@@ -243,6 +243,22 @@ impl Plan {
     pub fn flops(&self) -> u64 {
         self.dispatches.iter().map(|d| d.flops).sum()
     }
+    /// Bytes of everything that dispatch `ix` binds, each tensor and weight once: the least that
+    /// it has to move.
+    pub fn dispatch_bytes(&self, ix: usize) -> u64 {
+        let bindings = &self.dispatches[ix].bindings;
+        let is_new = |at: usize| bindings[..at].iter().all(|(_, operand, _)| *operand != bindings[at].1);
+        let bytes = |at: usize| match bindings[at].1 {
+            Operand::Tensor(id) => self.values[id as usize].bytes(),
+            Operand::Weight(ix) => self.weights[ix as usize].bytes(),
+        };
+        (0..bindings.len()).filter(|&at| is_new(at)).map(bytes).sum()
+    }
+    /// Bytes that all dispatches of one replay bind: the least traffic without keeping anything
+    /// near the cores from one dispatch to the next.
+    pub fn traffic_bytes(&self) -> u64 {
+        (0..self.dispatches.len()).map(|ix| self.dispatch_bytes(ix)).sum()
+    }
     /// Bytes of all weights as stored.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.iter().map(Weight::bytes).sum()

@@ -28,6 +28,8 @@ const SOURCES: &[(&str, &str)] = &[
     ("linear_combination.wgsl", include_str!("../../wgsl/linear_combination.wgsl")),
     ("picture_in.wgsl", include_str!("../../wgsl/picture_in.wgsl")),
     ("picture_out.wgsl", include_str!("../../wgsl/picture_out.wgsl")),
+    ("similarity_combine.wgsl", include_str!("../../wgsl/similarity_combine.wgsl")),
+    ("similarity_partial.wgsl", include_str!("../../wgsl/similarity_partial.wgsl")),
     ("timestep_embedding.wgsl", include_str!("../../wgsl/timestep_embedding.wgsl")),
     ("shared/lane.wgsl", include_str!("../../wgsl/shared/lane.wgsl")),
     ("shared/product.wgsl", include_str!("../../wgsl/shared/product.wgsl")),

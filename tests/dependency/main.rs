@@ -82,9 +82,16 @@ const HOMES: &[(&str, &[&str])] = &[
     // Everything else reaches the driver through the kernels' types.
     (
         "wgpu",
-        &["kernels/src/gpu.rs", "kernels/src/exec.rs", "kernels/src/buffer.rs", "kernels/src/profile.rs"],
+        &[
+            "kernels/src/gpu.rs",
+            "kernels/src/exec.rs",
+            "kernels/src/submit.rs",
+            "kernels/src/buffer.rs",
+            "kernels/src/readback.rs",
+            "kernels/src/profile.rs",
+        ],
     ),
-    ("CommandEncoderDescriptor", &["kernels/src/exec.rs", "kernels/src/buffer.rs"]),
+    ("CommandEncoderDescriptor", &["kernels/src/submit.rs", "kernels/src/buffer.rs"]),
 ];
 
 /// Dependencies that a package must not have, whatever its sources say.

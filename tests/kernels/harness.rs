@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use dreamglass_kernels::exec::{Executable, WeightCache};
+use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
 use dreamglass_kernels::{DType, KernelError, PlanBuilder, Shape, Tensor, Tier, WeightSource};
 
@@ -32,6 +32,29 @@ fn devices() -> &'static [Gpu] {
 pub enum Values<'a> {
     Floats(&'a [f32]),
     Words(&'a [u32]),
+}
+
+/// A device of the test's own, whose counters nobody else moves.
+pub fn own_device() -> Gpu {
+    let options = GpuOptions { runtime_checks: true, ..GpuOptions::default() };
+    Gpu::open(&options).unwrap_or_else(|e| panic!("these tests need an adapter: {e}"))
+}
+
+/// A prepared plan without weights, whose inputs may be given as `externals`; its result is
+/// called `result`.
+pub fn prepared(
+    gpu: &Gpu,
+    externals: &[(&str, GpuTensor)],
+    record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
+) -> Executable {
+    let prepare = || {
+        let mut plan = PlanBuilder::new(gpu.target());
+        let result = record(&mut plan)?;
+        plan.output(RESULT, result)?;
+        let weights = Weights(HashMap::new());
+        Executable::new(gpu, plan.finish(), &weights, &WeightCache::default(), externals)
+    };
+    prepare().unwrap_or_else(|e| panic!("{e}"))
 }
 
 struct Weights<'a>(HashMap<&'a str, &'a [f32]>);

@@ -3,8 +3,11 @@
 mod attention;
 mod elementwise;
 mod embeddings;
+mod frames;
 mod harness;
 mod norms;
 mod pictures;
 mod products;
+mod profiles;
 mod refusals;
+mod similarity;

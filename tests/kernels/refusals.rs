@@ -2,7 +2,7 @@
 
 use dreamglass_kernels::ops::{
     Activation, Attention, Coefficients, Embedding, Geglu, GroupNorm, LayerNorm, LinearCombination,
-    Orientation, PictureIn, PictureOut, Term, TimestepEmbedding,
+    Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{Columns, DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
 
@@ -147,4 +147,17 @@ fn pictures_refuse_what_does_not_fit() {
     refused_shape(PictureOut { x }.record(&mut b));
     let region = [0.0; 4];
     refused_dtype(PictureIn { pixels: x, region, orientation, size: [4, 4], out_dtype: F16 }.record(&mut b));
+}
+
+#[test]
+fn similarity_refuses_what_does_not_fit() {
+    let mut b = plan();
+    let x = b.input("x", Shape::new(1, 8, 8, 3), F32);
+    let wide = b.input("wide", Shape::new(1, 8, 9, 3), F32);
+    let empty = b.input("empty", Shape::new(1, 0, 8, 3), F32);
+    let words = b.input("words", Shape::new(1, 8, 8, 3), U32);
+    refused_shape(Similarity::new(x, wide).record(&mut b));
+    refused_shape(Similarity::new(empty, empty).record(&mut b));
+    refused_dtype(Similarity::new(x, words).record(&mut b));
+    refused_dtype(Similarity::new(words, x).record(&mut b));
 }

@@ -1,16 +1,17 @@
 {#- Include: STRIDE, the invocations that share a row, and fn total(t, v), the sum of their `v`.
-    Needs tier. -#}
+    Needs tier; `total_type` where that is not two f32. -#}
+{% set total_type = total_type | default("vec2<f32>") %}
 {% if tier == "lane" %}
 const STRIDE = 1u;
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
+fn total(t: u32, v: {{ total_type }}) -> {{ total_type }} {
     return v;
 }
 {% else %}
 const STRIDE = 64u;
-var<workgroup> sh_sums: array<vec2<f32>, 64>;
+var<workgroup> sh_sums: array<{{ total_type }}, 64>;
 
 // Sum of `v` over the workgroup.
-fn total(t: u32, v: vec2<f32>) -> vec2<f32> {
+fn total(t: u32, v: {{ total_type }}) -> {{ total_type }} {
     sh_sums[t] = v;
     workgroupBarrier();
     {% for half in [32, 16, 8, 4, 2, 1] %}

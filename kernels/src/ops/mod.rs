@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear_combination;
 mod matmul;
 mod picture;
+mod similarity;
 mod timestep_embedding;
 
 use crate::plan::Variant;
@@ -25,8 +26,8 @@ pub use geglu::Geglu;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
-pub use linear_combination::{Coefficients, LinearCombination, Rows, Term};
 pub use picture::{MAX_REGION, Orientation, PictureIn, PictureOut};
+pub use similarity::Similarity;
 pub use timestep_embedding::TimestepEmbedding;
 
 /// Every kind of variant that the ops record, for checking all shaders without a GPU.
@@ -41,6 +42,7 @@ pub fn variants() -> Vec<Variant> {
         layer_norm::variants(),
         linear_combination::variants(),
         picture::variants(),
+        similarity::variants(),
         timestep_embedding::variants(),
     ]
     .concat()

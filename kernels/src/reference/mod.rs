@@ -10,4 +10,5 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod linear_combination;
 pub mod picture;
+pub mod similarity;
 pub mod timestep_embedding;

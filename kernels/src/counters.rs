@@ -1,0 +1,88 @@
+//! What a device has done so far: a frame that allocates, compiles or blocks shows here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts since a device was opened. The difference of two is what happened in between.
+///
+/// Memory that the driver stages writes in is its own and does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Buffers allocated.
+    pub allocations: u64,
+    /// Bytes of the buffers that are alive now.
+    pub allocated_bytes: u64,
+    /// Kernels compiled.
+    pub pipelines: u64,
+    /// Times that a thread blocked until the device was done.
+    pub waits: u64,
+    /// Submissions to the queue.
+    pub submissions: u64,
+}
+
+/// [`Counters`] while they count.
+#[derive(Debug, Default)]
+pub(crate) struct Meters {
+    allocations: AtomicU64,
+    allocated_bytes: AtomicU64,
+    pipelines: AtomicU64,
+    waits: AtomicU64,
+    submissions: AtomicU64,
+}
+
+// Counts order nothing else: relaxed is enough.
+impl Meters {
+    pub(crate) fn read(&self) -> Counters {
+        Counters {
+            allocations: self.allocations.load(Ordering::Relaxed),
+            allocated_bytes: self.allocated_bytes.load(Ordering::Relaxed),
+            pipelines: self.pipelines.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            submissions: self.submissions.load(Ordering::Relaxed),
+        }
+    }
+    pub(crate) fn count_pipeline(&self) {
+        self.pipelines.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn count_wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn count_submission(&self) {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that count as allocated until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    meters: Arc<Meters>,
+    bytes: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(meters: Arc<Meters>, bytes: u64) -> Self {
+        meters.allocations.fetch_add(1, Ordering::Relaxed);
+        meters.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { meters, bytes }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.meters.allocated_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_gives_its_bytes_back_and_stays_counted() {
+        let meters = Arc::new(Meters::default());
+        let leases = [Lease::new(Arc::clone(&meters), 100), Lease::new(Arc::clone(&meters), 20)];
+        assert_eq!(meters.read(), Counters { allocations: 2, allocated_bytes: 120, ..Counters::default() });
+        drop(leases);
+        assert_eq!(meters.read(), Counters { allocations: 2, ..Counters::default() });
+    }
+}
