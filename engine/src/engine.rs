@@ -1,5 +1,7 @@
 //! The engine: a model on a device, and pictures through it.
 
+use std::sync::Arc;
+
 use dreamglass_kernels::exec::{Executable, GpuTensor};
 use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::{DType, KernelError, Shape};
@@ -33,7 +35,7 @@ impl Default for EngineOptions {
 /// changed setting needs is redone.
 pub struct Engine {
     pub(crate) gpu: Gpu,
-    pub(crate) networks: Networks,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) dtype: DType,
     text: Executable,
     prompt: Prompt,
@@ -89,12 +91,12 @@ impl Engine {
         networks.check_weights(target, *dtype)?;
         let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
-        let time = plans::time(target, &networks.unet.config, 1, *dtype)?;
+        let time = plans::time(target, &networks.unet.config, 1, "", *dtype)?;
         let time = networks.unet.prepare(gpu, time, &[])?;
         let prompt = Prompt::new(gpu, &networks, &text, "", *dtype)?;
         Ok(Self {
             gpu: gpu.clone(),
-            networks,
+            networks: Arc::new(networks),
             dtype: *dtype,
             text,
             prompt,

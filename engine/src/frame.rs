@@ -5,6 +5,9 @@ use crate::error::EngineError;
 /// Longest side of a picture that is accepted, in pixels.
 pub const MAX_SIDE: u32 = 8192;
 
+/// Longest side of a result whose size follows the source, in short sides.
+pub const MAX_ASPECT: u32 = 4;
+
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Size {
@@ -18,6 +21,20 @@ impl Size {
     /// `width × height`.
     pub const fn new(width: u32, height: u32) -> Self {
         Self { width, height }
+    }
+    /// The shape of this size with the short side `side`, in multiples of `factor` and at most
+    /// [`MAX_ASPECT`] times as long.
+    pub fn natural(self, side: u32, factor: u32) -> Self {
+        let (short, long) = (self.width.min(self.height), self.width.max(self.height));
+        let ratio = f64::from(long) / f64::from(short.max(1));
+        let whole = |pixels: f64| ((pixels / f64::from(factor)).round() as u32).max(1) * factor;
+        let short = whole(f64::from(side));
+        let long = whole(f64::from(side) * ratio).clamp(short, MAX_ASPECT * short);
+        if self.width < self.height { Self::new(short, long) } else { Self::new(long, short) }
+    }
+    /// Width and height exchanged.
+    pub fn turned(self) -> Self {
+        Self::new(self.height, self.width)
     }
     /// Checks a size that pictures are made at: multiples of `factor` pixels up to [`MAX_SIDE`].
     ///
@@ -173,6 +190,15 @@ mod tests {
         assert!(message(510, 385).contains("512x384"), "{}", message(510, 385));
         assert!(message(0, 8).contains("8x8"));
         assert!(message(u32::MAX, 9000).contains("8192x8192"));
+    }
+
+    #[test]
+    fn a_natural_size_keeps_the_shape_of_its_source() {
+        let size = |w, h| Size::new(w, h).natural(256, 8);
+        assert_eq!(size(640, 480), Size::new(344, 256));
+        assert_eq!(size(480, 640), Size::new(256, 344));
+        assert_eq!(size(100, 100), Size::new(256, 256));
+        assert_eq!(size(8000, 1), Size::new(1024, 256));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod live;
 pub mod model;
 pub mod networks;
 pub mod params;
@@ -23,6 +24,7 @@ pub use dreamglass_kernels as kernels;
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use frame::{Fit, Picture, Size};
+pub use live::Live;
 pub use networks::Network;
 pub use params::Params;
 pub use parts::{Trace, UnetInputs};

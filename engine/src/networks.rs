@@ -78,8 +78,20 @@ impl<C> Network<C> {
         plan: Plan,
         sources: &[&Executable],
     ) -> Result<Executable, EngineError> {
+        self.prepare_with(gpu, plan, sources, &[])
+    }
+    /// The same, with tensors of other names; what the plan does not have is not used.
+    pub(crate) fn prepare_with(
+        &self,
+        gpu: &Gpu,
+        plan: Plan,
+        sources: &[&Executable],
+        tensors: &[(&str, GpuTensor)],
+    ) -> Result<Executable, EngineError> {
         self.checkpoint.check(&plan)?;
-        let externals = externals(&plan, sources)?;
+        let mut externals = externals(&plan, sources)?;
+        let given = tensors.iter().filter(|(name, _)| plan.named(name).is_some());
+        externals.extend(given.map(|(name, tensor)| (name.to_string(), tensor.clone())));
         let externals: Vec<_> = externals.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
         Ok(Executable::new(gpu, plan, &self.checkpoint, &self.cache, &externals)?)
     }

@@ -139,7 +139,7 @@ impl Network<UnetConfig> {
         guidance: Option<&[f32]>,
     ) -> Result<Executable, EngineError> {
         check("timesteps", timesteps, Shape::vector(n, 1))?;
-        let time = self.prepare(gpu, plans::time(gpu.target(), &self.config, n, dtype)?, &[])?;
+        let time = self.prepare(gpu, plans::time(gpu.target(), &self.config, n, "", dtype)?, &[])?;
         time.tensor(plans::TIMESTEP)?.write_f32(timesteps)?;
         if let Some(dim) = self.config.time_cond_proj_dim {
             let zeros = vec![0.0; (n * dim) as usize];

@@ -107,7 +107,8 @@ pub(crate) fn denoise(
     let sample = b.input(SAMPLE, shape, DType::F32);
     let x = combine(&mut b, INPUT, vec![sample], dtype)?;
     let inputs = RefCell::default();
-    let pass = Frame { config, dtype, prompt_rows: shape.n, tokens, prefix: "", inputs: &inputs };
+    let pass =
+        Frame { config, dtype, prompt_rows: shape.n, tokens, prefix: "", time_prefix: "", inputs: &inputs };
     let noise_pred = unet(&mut b, &pass, x)?;
     let mut terms = vec![sample, noise_pred];
     if guided {
@@ -148,7 +149,7 @@ pub(crate) fn end(
 ) -> Result<Plan, KernelError> {
     let mut b = PlanBuilder::new(target);
     let latents = b.input(NEXT, shape, DType::F32);
-    let picture = autoencoder::decoder(&mut b, vae, latents, scale, dtype)?;
+    let picture = autoencoder::decoder(&mut b, vae, latents.into(), scale, dtype)?;
     let pixels = PictureOut { x: picture }.record(&mut b)?;
     b.output(PICTURE, picture)?;
     b.output(PIXELS, pixels)?;
@@ -198,14 +199,23 @@ pub(crate) fn prompt(
     Ok(b.finish())
 }
 
-/// From `n` timesteps (and guidance embeddings) to every resnet block's time embedding.
-pub(crate) fn time(target: Target, config: &UnetConfig, n: u32, dtype: DType) -> Result<Plan, KernelError> {
+/// From `n` timesteps (and guidance embeddings) to every resnet block's time embedding, named with
+/// `prefix`.
+pub(crate) fn time(
+    target: Target,
+    config: &UnetConfig,
+    n: u32,
+    prefix: &str,
+    dtype: DType,
+) -> Result<Plan, KernelError> {
     let mut b = PlanBuilder::new(target);
     let timestep = b.input(TIMESTEP, Shape::vector(n, 1), DType::F32);
     let guidance = config.time_cond_proj_dim.map(|dim| b.input(GUIDANCE, Shape::vector(n, dim), DType::F32));
-    conditioning::time(&mut b, config, timestep, guidance, dtype)?;
+    conditioning::time(&mut b, config, timestep, guidance, prefix, dtype)?;
     Ok(b.finish())
 }
+
+pub(crate) mod live;
 
 #[cfg(test)]
 mod snapshots;

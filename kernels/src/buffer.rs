@@ -113,23 +113,46 @@ impl GpuTensor {
     /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for a float tensor.
     pub fn write_u32(&self, values: &[u32]) -> Result<(), KernelError> {
         self.expect_len(values.len())?;
-        if self.dtype != DType::U32 {
+        self.write_words(bytemuck::cast_slice(values))
+    }
+    /// Writes words as they are in memory, the lowest byte first.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for a float tensor.
+    pub fn write_words(&self, bytes: &[u8]) -> Result<(), KernelError> {
+        self.expect_len(bytes.len() / 4)?;
+        if self.dtype != DType::U32 || !bytes.len().is_multiple_of(4) {
             return Err(self.dtype_error("u32"));
         }
-        self.gpu.queue().write_buffer(&self.buffer, 0, bytemuck::cast_slice(values));
+        self.gpu.queue().write_buffer(&self.buffer, 0, bytes);
         self.gpu.check()
+    }
+    /// The buffer, for sinks that present from the GPU: rows without padding for one channel of
+    /// [`DType::U32`].
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
     }
     /// Reads unpadded NHWC values, waiting for the device.
     ///
     /// # Errors
     /// [`KernelError::DType`] for a [`DType::U32`] tensor, [`KernelError::DeviceLost`], [`KernelError::Device`].
     pub fn read_f32(&self) -> Result<Vec<f32>, KernelError> {
-        let bytes = self.read_bytes(0, self.shape.bytes(self.dtype))?;
+        self.values(&self.read_bytes(0, self.shape.bytes(self.dtype))?)
+    }
+    /// Unpadded NHWC values of the storage bytes of this tensor, such as a read-back ring's.
+    ///
+    /// # Errors
+    /// [`KernelError::DType`] for a [`DType::U32`] tensor, [`KernelError::Shape`] for a wrong length.
+    pub fn values(&self, bytes: &[u8]) -> Result<Vec<f32>, KernelError> {
+        let expected = self.shape.bytes(self.dtype);
+        if bytes.len() as u64 != expected {
+            return Err(shape_error("tensor access", format!("{expected} bytes"), bytes.len()));
+        }
         let padded: Vec<f32> = match self.dtype {
             DType::U32 => return Err(self.dtype_error("a float type")),
-            DType::F32 => bytemuck::pod_collect_to_vec(&bytes),
+            DType::F32 => bytemuck::pod_collect_to_vec(bytes),
             DType::F16 => {
-                let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(&bytes);
+                let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);
                 halves.into_iter().map(half::f16::to_f32).collect()
             }
         };

@@ -1,6 +1,6 @@
 //! `AutoencoderTiny`: pictures to latents and back.
 
-use dreamglass_kernels::ops::{Activation, Coefficients, LinearCombination};
+use dreamglass_kernels::ops::{Activation, Coefficients, LinearCombination, Term};
 use dreamglass_kernels::{DType, KernelError, PlanBuilder, Tensor};
 
 use super::config::AutoencoderConfig;
@@ -9,14 +9,14 @@ use super::layers::{conv3, conv3_without_bias};
 /// `act(factor·x + offset)` in storage type `out_dtype`.
 fn affine(
     b: &mut PlanBuilder,
-    x: Tensor,
+    x: Term,
     factor: f32,
     offset: f32,
     activation: Activation,
     out_dtype: DType,
 ) -> Result<Tensor, KernelError> {
     let coefficients = Coefficients::Constant(vec![factor]);
-    LinearCombination { terms: vec![x.into()], coefficients, offset, activation, out_dtype }.record(b)
+    LinearCombination { terms: vec![x], coefficients, offset, activation, out_dtype }.record(b)
 }
 
 /// Records the encoder: picture `[N,H,W,3]` in [−1, 1] to latents
@@ -33,7 +33,7 @@ pub fn encoder(
 ) -> Result<Tensor, KernelError> {
     b.push_scope("encoder");
     // The network was trained on [0, 1].
-    let mut x = affine(b, picture, 0.5, 0.5, Activation::None, dtype)?;
+    let mut x = affine(b, picture.into(), 0.5, 0.5, Activation::None, dtype)?;
     let c = config.encoder_channels;
     let mut layer = Layers::new("encoder");
     for (level, &blocks) in config.encoder_blocks.iter().enumerate() {
@@ -55,7 +55,7 @@ pub fn encoder(
     Ok(latents)
 }
 
-/// Records the decoder: latents `[N,h,w,latent_channels]` that are `scale` times the encoder's
+/// Records the decoder: latents `[N,h,w,latent_channels]`, or one row of them, that are `scale` times the encoder's
 /// to picture `[N,h·factor,w·factor,3]` in [−1, 1] (not clamped) in f32.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn encoder(
 pub fn decoder(
     b: &mut PlanBuilder,
     config: &AutoencoderConfig,
-    latents: Tensor,
+    latents: Term,
     scale: f32,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
@@ -90,7 +90,7 @@ pub fn decoder(
     let mut picture = conv3(&layer.next(), x, 3);
     picture.out_dtype = Some(DType::F32);
     let picture = picture.record(b)?;
-    let picture = affine(b, picture, 2.0, -1.0, Activation::None, DType::F32)?;
+    let picture = affine(b, picture.into(), 2.0, -1.0, Activation::None, DType::F32)?;
     b.pop_scope();
     Ok(picture)
 }

@@ -89,7 +89,7 @@ pub fn prompt(
 }
 
 /// Records the timestep's part: timestep `[N,1,1,1]` f32 and, where the model has a guidance
-/// embedding, guidance `[N,1,1,time_cond_proj_dim]` f32 to one output `{site}.time_emb_proj`
+/// embedding, guidance `[N,1,1,time_cond_proj_dim]` f32 to one output `{prefix}{site}.time_emb_proj`
 /// `[N,1,1,channels]` of `dtype` per resnet block. The embedding itself is computed in f32.
 ///
 /// # Errors
@@ -99,6 +99,7 @@ pub fn time(
     config: &UnetConfig,
     timestep: Tensor,
     guidance: Option<Tensor>,
+    prefix: &str,
     dtype: DType,
 ) -> Result<(), KernelError> {
     b.push_scope("time_embedding");
@@ -129,7 +130,7 @@ pub fn time(
         let name = format!("{}.time_emb_proj", site.name);
         b.push_scope(&site.name);
         let y = linear(&name, h, None, site.channels).record(b)?;
-        b.output(&name, y)?;
+        b.output(&format!("{prefix}{name}"), y)?;
         b.pop_scope();
     }
     Ok(())

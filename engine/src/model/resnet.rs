@@ -19,7 +19,7 @@ pub(crate) fn resnet(
 ) -> Result<Tensor, KernelError> {
     let (groups, eps) = (frame.config.groups, frame.config.eps);
     b.push_scope(name);
-    let time = frame.conditioning(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
+    let time = frame.time(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
 
     let mut h = group_norm(&format!("{name}.norm1"), x, x2, groups, eps);
     h.silu = true;

@@ -24,13 +24,19 @@ pub struct Frame<'a> {
     /// Put before the names of the prompt's inputs, so that one plan can hold two passes with a
     /// prompt each.
     pub prefix: &'static str,
+    /// Put before the names of the time embeddings, so that one plan can hold several steps.
+    pub time_prefix: &'a str,
     /// Inputs that were made already, by name: two passes share the time embeddings.
     pub inputs: &'a RefCell<HashMap<String, Tensor>>,
 }
 
 impl Frame<'_> {
+    /// The time embedding `name` of this pass's step.
+    pub(crate) fn time(&self, b: &mut PlanBuilder, name: &str, shape: Shape) -> Tensor {
+        self.conditioning(b, &format!("{}{name}", self.time_prefix), shape)
+    }
     /// The input `name`, shared by all passes.
-    pub(crate) fn conditioning(&self, b: &mut PlanBuilder, name: &str, shape: Shape) -> Tensor {
+    fn conditioning(&self, b: &mut PlanBuilder, name: &str, shape: Shape) -> Tensor {
         let mut inputs = self.inputs.borrow_mut();
         *inputs.entry(name.into()).or_insert_with(|| b.input(name, shape, self.dtype))
     }

@@ -68,7 +68,7 @@ fn plans(target: Target, [unet, vae, text]: [&[u8]; 3]) -> Vec<(&'static str, Pl
     vec![
         ("text", self::text(target, &config, "", [1, 77], dtype).unwrap()),
         ("prompt", prompt(target, &unet, embeddings, "", dtype).unwrap()),
-        ("time", time(target, &unet, 1, dtype).unwrap()),
+        ("time", time(target, &unet, 1, "", dtype).unwrap()),
         ("begin", begin(target, &vae, size, pixels, dtype).unwrap()),
         ("denoise", denoise(target, &unet, latents, 77, false, dtype).unwrap()),
         ("end", end(target, &vae, latents, vae.scaling_factor as f32, dtype).unwrap()),

@@ -50,7 +50,7 @@ fn sd15(guided: bool) -> [Plan; 4] {
     let config = UnetConfig::parse("unet/config.json", SD15_UNET).unwrap();
     let embeddings = Shape::tokens(1, 77, 768);
     let denoise = denoise(target(), &config, Shape::new(1, 64, 64, 4), 77, guided, DType::F16).unwrap();
-    let time = time(target(), &config, 1, DType::F16).unwrap();
+    let time = time(target(), &config, 1, "", DType::F16).unwrap();
     let positive = prompt(target(), &config, embeddings, "", DType::F16).unwrap();
     let negative = prompt(target(), &config, embeddings, NEGATIVE, DType::F16).unwrap();
     [denoise, time, positive, negative]

@@ -14,7 +14,7 @@ use crate::params::{Batching, GuidanceMode};
 /// Most jobs that were started and are not finished.
 const IN_FLIGHT: usize = 2;
 
-/// In [`Batching::Latency`], how long before the expected end of a job the next one is started: long
+/// Without [`Setup::is_eager`], how long before the expected end of a job the next one is started: long
 /// enough that the device does not wait, short enough that its frame is new.
 const LEAD: Duration = Duration::from_millis(2);
 
@@ -60,6 +60,9 @@ pub struct Setup {
     pub filter: Option<FilterSettings>,
     /// Share of the last picture that stays in the next one.
     pub smoothing: f64,
+    /// Whether the next job starts while another still has long to run: more frames per second for
+    /// more lag.
+    pub is_eager: bool,
 }
 
 /// A source frame. Times are since the stream's start.
@@ -322,6 +325,18 @@ impl<P> Stream<P> {
         }
         self.restart();
     }
+    /// Everything in flight failed.
+    pub fn abandon(&mut self, now: Duration) {
+        self.counters.failed += u64::from(self.measuring.take().is_some());
+        while let Some(first) = self.running.front() {
+            self.failed(first.job, now);
+        }
+        self.restart();
+        // What was to be written may not have been.
+        self.sent = Sent::default();
+        self.prompts.resend();
+        self.negative.resend();
+    }
     /// What to do at `now`; to be asked until it says nothing.
     pub fn poll(&mut self, now: Duration) -> Option<Command<P>> {
         if let Some(command) = self.prepare() {
@@ -428,10 +443,10 @@ impl<P> Stream<P> {
         if !self.prompts.are_ready() || (active.layout.reads_negative() && !self.negative.are_ready()) {
             return false;
         }
-        match (self.running.len(), active.layout.batching) {
-            (0, _) => true,
-            (n, Batching::Throughput) => n < IN_FLIGHT,
-            (1, Batching::Latency) => self.expected_end().is_some_and(|end| now + LEAD >= end),
+        match self.running.len() {
+            0 => true,
+            n if active.is_eager => n < IN_FLIGHT,
+            1 => self.expected_end().is_some_and(|end| now + LEAD >= end),
             _ => false,
         }
     }

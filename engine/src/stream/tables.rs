@@ -51,6 +51,8 @@ pub struct Tables {
     start_clean: f64,
     /// f.
     feedback: f64,
+    /// Guidance scale of models that read it as an embedding.
+    pub embedded_guidance: Option<f64>,
 }
 
 impl Tables {
@@ -69,6 +71,7 @@ impl Tables {
             start: [schedule.start[0] * scaling_factor, schedule.start[1]],
             start_clean: schedule.start[0],
             feedback,
+            embedded_guidance: None,
         }
     }
     /// Rows N: the steps of the schedule.

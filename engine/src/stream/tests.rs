@@ -40,7 +40,8 @@ fn setup(size: u32, steps: u32, batching: Batching) -> Setup {
     };
     let tables = Tables::new(&schedule(steps, 900.0), 1.0, Guidance::NONE, 0.0);
     let noise = NoiseMix { seed: 0, second: 0, share: 0.0 };
-    Setup { layout, tables: Arc::new(tables), noise, filter: None, smoothing: 0.0 }
+    let is_eager = batching == Batching::Throughput;
+    Setup { layout, tables: Arc::new(tables), noise, filter: None, smoothing: 0.0, is_eager }
 }
 
 /// A row of the batch: the frame whose sample it holds and the steps that were taken, all with the

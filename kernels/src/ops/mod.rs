@@ -26,6 +26,7 @@ pub use geglu::Geglu;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
+pub use linear_combination::{Coefficients, LinearCombination, Rows, Term};
 pub use picture::{MAX_REGION, Orientation, PictureIn, PictureOut};
 pub use similarity::Similarity;
 pub use timestep_embedding::TimestepEmbedding;

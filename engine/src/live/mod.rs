@@ -1,0 +1,515 @@
+//! A stream on a device: [`Stream`]'s commands done with plans, read-backs and tickets.
+//!
+//! [`Live`] has no thread and no clock. Its owner pushes frames, calls [`Live::drive`] whenever
+//! something may have happened, does the [`Work`] that comes back beside it, and takes
+//! [`LiveOutput`]s. A frame costs writes of what changed, one submission and no wait; it allocates
+//! no buffer and compiles nothing.
+
+mod setup;
+mod stages;
+mod text;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dreamglass_kernels::KernelError;
+use dreamglass_kernels::exec::{Executable, GpuTensor};
+use dreamglass_kernels::gpu::Gpu;
+use dreamglass_kernels::ops::Orientation;
+use dreamglass_kernels::profile::{Detail, Profiler};
+use dreamglass_kernels::readback::ReadbackRing;
+use dreamglass_kernels::submit::{Submission, SubmissionTicket};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::frame::{Picture, Size};
+use crate::params::Params;
+use crate::plans::{self, live as names};
+use crate::schedule::Sampler;
+use crate::stream::{Command, Counters, Frame, Job, Layout, Output, Shown, Stream};
+pub use setup::MAX_LIVE_STEPS;
+pub use stages::{Builder, Stages};
+use stages::{DISPLAYS, Ground};
+use text::Texts;
+
+/// Read-backs of pictures in flight: two jobs, and one that the host has not looked at.
+const READBACKS: usize = 3;
+
+/// Short side of results where neither the parameters nor the model say one.
+const DEFAULT_SIDE: u32 = 512;
+
+/// What the owner of a [`Live`] does beside it.
+pub enum Work {
+    /// Make plans on another thread, then [`Live::install`].
+    Build(Builder),
+    /// Wait for the device on another thread, then [`Live::drive`].
+    Wait(SubmissionTicket),
+}
+
+/// A picture to show.
+#[derive(Debug, Clone)]
+pub struct LiveOutput {
+    /// Which frame's, and when.
+    pub output: Output,
+    /// Size of the picture on show.
+    pub size: Size,
+    /// The picture on the device: RGBA8 words `[1,H,W,1]`, overwritten three pictures later. None
+    /// where the last one is shown again.
+    pub pixels: Option<GpuTensor>,
+    /// The picture on the host, where it is read back.
+    pub picture: Option<Arc<Picture>>,
+}
+
+/// Where the stream stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Status {
+    /// What became of the frames.
+    pub counters: Counters,
+    /// Whether plans are being made.
+    pub is_preparing: bool,
+    /// Plans in use; none before the first are there.
+    pub layout: Option<Layout>,
+    /// Frames by which outputs lag.
+    pub lag: usize,
+    /// How long a job takes.
+    pub job_length: Option<Duration>,
+}
+
+struct Running {
+    job: u64,
+    ticket: SubmissionTicket,
+    size: Size,
+    pixels: Option<GpuTensor>,
+    is_read_back: bool,
+}
+
+/// A frame that is uploaded and compared.
+struct Measuring {
+    frame: u64,
+    ticket: SubmissionTicket,
+}
+
+/// A stream of one model on one device.
+pub struct Live {
+    ground: Ground,
+    params: Params,
+    source: Option<Size>,
+    sampler: Sampler,
+    side: u32,
+    texts: Texts,
+    stream: Option<Stream<Picture>>,
+    stages: Option<Stages>,
+    arrive: Option<(names::Arrival, Executable)>,
+    similarity: ReadbackRing,
+    measuring: Option<Measuring>,
+    running: VecDeque<Running>,
+    reads_back: bool,
+    readback: Option<(Size, ReadbackRing)>,
+    profiler: Option<(Profiler, Detail)>,
+    outputs: VecDeque<LiveOutput>,
+    troubles: VecDeque<String>,
+    bytes: Vec<u8>,
+}
+
+impl Live {
+    /// A stream of the engine's model. Nothing is compiled before the size of the result is known:
+    /// from the parameters or the first frame.
+    ///
+    /// # Errors
+    /// [`EngineError`] of the parameters; [`EngineError::Kernel`] of the device.
+    pub fn new(engine: &Engine, params: Params) -> Result<Self, EngineError> {
+        let (gpu, networks, dtype) = (engine.gpu.clone(), Arc::clone(&engine.networks), engine.dtype);
+        let texts = Texts::new(&gpu, &networks, dtype)?;
+        let [prompt, negative] =
+            ["", plans::NEGATIVE].map(|prefix| texts.prompt(&gpu, &networks, prefix, dtype));
+        let ground =
+            Ground { prompt: Arc::new(prompt?), negative: Arc::new(negative?), gpu, networks, dtype };
+        let similarity = ReadbackRing::new(&ground.gpu, 16, 2)?;
+        let mut live = Self {
+            ground,
+            source: None,
+            sampler: engine.native_sampler(),
+            side: engine.native_side().unwrap_or(DEFAULT_SIDE),
+            params: params.clone(),
+            texts,
+            stream: None,
+            stages: None,
+            arrive: None,
+            similarity,
+            measuring: None,
+            running: VecDeque::new(),
+            reads_back: false,
+            readback: None,
+            profiler: None,
+            outputs: VecDeque::new(),
+            troubles: VecDeque::new(),
+            bytes: Vec::new(),
+        };
+        live.set(params)?;
+        Ok(live)
+    }
+    /// The parameters in effect, or on their way to it.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.ground.gpu
+    }
+    /// Sets all parameters. What needs other plans takes effect when they are made; on an error
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// [`EngineError::Frame`], [`EngineError::Schedule`] for values that do not go together.
+    pub fn set(&mut self, params: Params) -> Result<(), EngineError> {
+        let Some(size) = self.result_size(&params) else {
+            // Checked with a size that always fits.
+            self.setup(&params, Size::new(self.side, self.side).natural(self.side, self.factor()))?;
+            self.params = params;
+            return Ok(());
+        };
+        let setup = self.setup(&params, size)?;
+        match &mut self.stream {
+            Some(stream) => {
+                stream.set(setup);
+                stream.set_prompts(setup::prompts(&params), &params.negative);
+            }
+            None => self.stream = Some(Stream::new(setup, setup::prompts(&params), &params.negative)),
+        }
+        self.params = params;
+        Ok(())
+    }
+    /// Whether pictures are read back to the host, for sinks that are not on the device.
+    pub fn set_read_back(&mut self, reads_back: bool) {
+        self.reads_back = reads_back;
+    }
+    /// Measures the device's time of every job from now on, or none any more.
+    pub fn set_profiler(&mut self, profiler: Option<(Profiler, Detail)>) {
+        self.profiler = profiler;
+    }
+    /// The profiler that was set.
+    pub fn profiler(&mut self) -> Option<&mut Profiler> {
+        self.profiler.as_mut().map(|(profiler, _)| profiler)
+    }
+    /// A frame came.
+    ///
+    /// # Errors
+    /// [`EngineError::Frame`] when the parameters do not fit its size.
+    pub fn push(&mut self, frame: Frame<Picture>) -> Result<(), EngineError> {
+        let size = frame.picture.size();
+        setup::check_source(size)?;
+        if self.source != Some(size) {
+            self.source = Some(size);
+            self.set(self.params.clone())?;
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.push(frame);
+        }
+        Ok(())
+    }
+    /// Looks what is done at `now` and starts what can be started. Never waits.
+    ///
+    /// # Errors
+    /// [`EngineError::Kernel`] with [`KernelError::DeviceLost`]; lesser trouble is told by
+    /// [`Live::next_trouble`], and the stream goes on.
+    pub fn drive(&mut self, now: Duration) -> Result<Vec<Work>, EngineError> {
+        let mut work = Vec::new();
+        if let Err(error) = self.collect(now).and_then(|()| self.serve(now, &mut work)) {
+            self.fail(error, now)?;
+        }
+        if let Some(stream) = &mut self.stream {
+            while let Some(output) = stream.next_output() {
+                let Output { shown: Shown::Again, .. } = output else { continue };
+                let size = stream.active().map_or(Size::new(0, 0), |a| a.layout.size);
+                self.outputs.push_back(LiveOutput { output, size, pixels: None, picture: None });
+            }
+        }
+        Ok(work)
+    }
+    /// Plans are made, or cannot be.
+    pub fn install(&mut self, layout: Layout, stages: Result<Stages, EngineError>) {
+        let Some(stream) = &mut self.stream else { return };
+        match stages {
+            Ok(stages) => {
+                stream.prepared(layout);
+                // What is not wanted any more is dropped here.
+                if stream.active().is_some_and(|a| a.layout == layout) {
+                    self.stages = Some(stages);
+                    self.arrive = None;
+                    self.measuring = None;
+                }
+            }
+            Err(error) => {
+                let Size { width, height } = layout.size;
+                self.troubles.push_back(format!("{width}x{height}, {} steps: {error}", layout.rows));
+                stream.not_prepared(layout);
+            }
+        }
+    }
+    /// When [`Live::drive`] has something to do though nothing happens.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.stream.as_ref().and_then(Stream::wake_at)
+    }
+    /// The next picture to show.
+    pub fn next_output(&mut self) -> Option<LiveOutput> {
+        self.outputs.pop_front()
+    }
+    /// What went wrong without ending the stream.
+    pub fn next_trouble(&mut self) -> Option<String> {
+        self.troubles.pop_front()
+    }
+    /// Where the stream stands.
+    pub fn status(&self) -> Status {
+        let stream = self.stream.as_ref();
+        Status {
+            counters: stream.map_or_else(Counters::default, Stream::counters),
+            is_preparing: stream.is_none_or(Stream::is_preparing),
+            layout: stream.and_then(Stream::active).map(|a| a.layout),
+            lag: stream.map_or(0, Stream::lag),
+            job_length: stream.and_then(Stream::job_length),
+        }
+    }
+    /// The clean latents of the last job `[1,h,w,C]`, waiting for the device; for comparing with
+    /// other implementations.
+    ///
+    /// # Errors
+    /// [`EngineError::Kernel`]; [`EngineError::Frame`] before the first plans are made.
+    pub fn read_latents(&self) -> Result<Vec<f32>, EngineError> {
+        let stages = self.stages()?;
+        let rows = stages.steps.tensor(plans::NEXT)?.read_f32()?;
+        let row = rows.len() / stages.layout.slots();
+        Ok(rows[rows.len() - row..].to_vec())
+    }
+
+    fn factor(&self) -> u32 {
+        self.ground.networks.vae.config.factor()
+    }
+    /// Size of the result: what the parameters say, else the shape of the turned source.
+    fn result_size(&self, params: &Params) -> Option<Size> {
+        params.size.or_else(|| {
+            let source = self.turned(params, self.source?);
+            Some(source.natural(self.side, self.factor()))
+        })
+    }
+    fn turned(&self, params: &Params, source: Size) -> Size {
+        if setup::quarter_turns(params.rotate) % 2 == 1 { source.turned() } else { source }
+    }
+    fn setup(&self, params: &Params, size: Size) -> Result<crate::stream::Setup, EngineError> {
+        let networks = &self.ground.networks;
+        let model = setup::Model {
+            scheduler: &networks.scheduler,
+            unet: &networks.unet.config,
+            scaling_factor: networks.vae.config.scaling_factor,
+            sampler: self.sampler,
+            factor: self.factor(),
+        };
+        setup::setup(params, size, &model)
+    }
+    fn stages(&self) -> Result<&Stages, EngineError> {
+        self.stages.as_ref().ok_or_else(|| crate::frame::error("no plans are made yet"))
+    }
+
+    /// Takes what the device is done with.
+    fn collect(&mut self, now: Duration) -> Result<(), EngineError> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        if let Some(encoded) = self.texts.poll()? {
+            stream.encoded(&encoded.text, encoded.is_negative, encoded.embeddings);
+        }
+        if let Some(Measuring { frame, ticket }) = &self.measuring
+            && ticket.is_done()?
+        {
+            let frame = *frame;
+            let read = |_: u64, bytes: &[u8]| bytemuck::pod_read_unaligned::<f32>(&bytes[..4]);
+            let similarity = self.similarity.poll_with(read)?;
+            self.measuring = None;
+            stream.measured(frame, similarity.map_or(0.0, f64::from));
+        }
+        while let Some(running) = self.running.front() {
+            if !running.ticket.is_done()? {
+                break;
+            }
+            let Some(running) = self.running.pop_front() else { break };
+            self.finish(running, now)?;
+        }
+        Ok(())
+    }
+    fn finish(&mut self, running: Running, now: Duration) -> Result<(), EngineError> {
+        let Running { job, size, pixels, is_read_back, .. } = running;
+        let picture = if is_read_back { self.take_picture(job, size)? } else { None };
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.finished(job, now);
+        while let Some(output) = stream.next_output() {
+            let is_this = output.shown == Shown::Job(job);
+            let (pixels, picture) = if is_this { (pixels.clone(), picture.clone()) } else { (None, None) };
+            self.outputs.push_back(LiveOutput { output, size, pixels, picture });
+        }
+        Ok(())
+    }
+    fn take_picture(&mut self, job: u64, size: Size) -> Result<Option<Arc<Picture>>, EngineError> {
+        let Some((_, ring)) = &mut self.readback else { return Ok(None) };
+        // Pictures of jobs that failed may still come first.
+        while let Some(tag) = ring.poll_into(&mut self.bytes)? {
+            if tag == job {
+                return Ok(Some(Arc::new(Picture::new(size, self.bytes.clone())?)));
+            }
+        }
+        Ok(None)
+    }
+    /// Does what the stream wants.
+    fn serve(&mut self, now: Duration, work: &mut Vec<Work>) -> Result<(), EngineError> {
+        while let Some(command) = self.stream.as_mut().and_then(|s| s.poll(now)) {
+            match command {
+                Command::Prepare(layout) => {
+                    work.push(Work::Build(Builder { ground: self.ground.clone(), layout }));
+                }
+                Command::Encode { text, is_negative } => self.encode(text, is_negative, work)?,
+                Command::Measure(frame) => self.measure(&frame, work)?,
+                Command::Run(job) => self.run(job, work)?,
+            }
+        }
+        Ok(())
+    }
+    fn encode(&mut self, text: String, is_negative: bool, work: &mut Vec<Work>) -> Result<(), EngineError> {
+        match self.texts.encode(&self.ground.networks.tokenizer, &text, is_negative) {
+            Ok(ticket) => work.push(Work::Wait(ticket)),
+            Err(error @ EngineError::Prompt { .. }) => {
+                self.troubles.push_back(error.to_string());
+                if let Some(stream) = &mut self.stream {
+                    stream.not_encoded(&text, is_negative);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+    fn measure(&mut self, frame: &Frame<Picture>, work: &mut Vec<Work>) -> Result<(), EngineError> {
+        self.upload(&frame.picture)?;
+        let mut submission = Submission::new(&self.ground.gpu);
+        let (Some(stages), Some((_, arrive))) = (&self.stages, &self.arrive) else { return Ok(()) };
+        submission.run(arrive)?;
+        submission.run(&stages.compare)?;
+        submission.copy(&stages.compare.tensor(names::SIMILARITY)?, &mut self.similarity, frame.id)?;
+        let ticket = submission.submit()?;
+        work.push(Work::Wait(ticket.clone()));
+        self.measuring = Some(Measuring { frame: frame.id, ticket });
+        Ok(())
+    }
+    /// Writes a source picture, and brings the plan that resizes it up to date.
+    fn upload(&mut self, picture: &Picture) -> Result<(), EngineError> {
+        let Some(stages) = &self.stages else { return Ok(()) };
+        let source = picture.size();
+        let size = stages.layout.size;
+        let quarter_turns = setup::quarter_turns(self.params.rotate);
+        let orientation = Orientation { quarter_turns, mirror: self.params.mirror };
+        let target = if orientation.is_on_side() { size.turned() } else { size };
+        let region = self.params.fit.region(source, target);
+        let arrival = names::Arrival { source, region, orientation, size };
+        if self.arrive.as_ref().is_none_or(|(known, _)| *known != arrival) {
+            self.arrive = None;
+            let Ground { gpu, networks, .. } = &self.ground;
+            let plan = names::arrive(gpu.target(), arrival)?;
+            self.arrive = Some((arrival, networks.vae.prepare(gpu, plan, &[&stages.encode])?));
+        }
+        if let Some((_, arrive)) = &self.arrive {
+            arrive.tensor(plans::PIXELS)?.write_words(picture.rgba())?;
+        }
+        Ok(())
+    }
+    fn run(&mut self, job: Job<Picture>, work: &mut Vec<Work>) -> Result<(), EngineError> {
+        if let Some(frame) = &job.frame {
+            self.upload(&frame.picture)?;
+        }
+        self.prepare_readback(job.layout.size)?;
+        let Self { ground, stages: Some(stages), arrive: Some((_, arrive)), .. } = self else {
+            return Err(crate::frame::error("a job came before its plans"));
+        };
+        let mut submission = Submission::new(&ground.gpu);
+        if let Some((profiler, detail)) = &mut self.profiler {
+            submission.profile(profiler, *detail)?;
+        }
+        write(stages, &job)?;
+        for (embeddings, prompt) in [(&job.prompt, &ground.prompt), (&job.negative, &ground.negative)] {
+            if let Some(embeddings) = embeddings {
+                prompt.tensor(plans::TEXT_EMBEDDINGS)?.write_f32(embeddings)?;
+                submission.stage("prompt");
+                submission.run(prompt)?;
+            }
+        }
+        if job.tables.is_some() {
+            submission.stage("time");
+            stages.times().try_for_each(|time| submission.run(time))?;
+        }
+        let is_filtered = self.params.similarity_filter;
+        let mut stage = |name: &str, executable: &Executable| {
+            submission.stage(name);
+            submission.run(executable)
+        };
+        if job.frame.is_some() {
+            stage("resize", arrive)?;
+        }
+        if is_filtered {
+            stage("remember", &stages.remember)?;
+        }
+        stage("encode", &stages.encode)?;
+        stage("denoise", &stages.steps)?;
+        let mut pixels = None;
+        let mut is_read_back = false;
+        if job.shows.is_some() {
+            let show = &stages.shows[(job.id % DISPLAYS as u64) as usize];
+            stage("decode", &stages.decode)?;
+            stage("show", show)?;
+            let tensor = show.tensor(plans::PIXELS)?;
+            if let (true, Some((_, ring))) = (self.reads_back, &mut self.readback) {
+                is_read_back = submission.copy(&tensor, ring, job.id)?;
+            }
+            pixels = Some(tensor);
+        }
+        let ticket = submission.submit()?;
+        work.push(Work::Wait(ticket.clone()));
+        self.running.push_back(Running { job: job.id, ticket, size: job.layout.size, pixels, is_read_back });
+        Ok(())
+    }
+    /// A ring for pictures of `size`, where they are read back.
+    fn prepare_readback(&mut self, size: Size) -> Result<(), EngineError> {
+        if self.reads_back && self.readback.as_ref().is_none_or(|(known, _)| *known != size) {
+            let bytes = u64::from(size.width) * u64::from(size.height) * 4;
+            // Jobs of the old size that are in flight lose their pictures on the host.
+            self.running.iter_mut().for_each(|r| r.is_read_back = false);
+            self.readback = None;
+            self.readback = Some((size, ReadbackRing::new(&self.ground.gpu, bytes, READBACKS)?));
+        }
+        Ok(())
+    }
+    /// Everything in flight is lost; the stream goes on unless the device is.
+    fn fail(&mut self, error: EngineError, now: Duration) -> Result<(), EngineError> {
+        if matches!(error, EngineError::Kernel(KernelError::DeviceLost { .. })) {
+            return Err(error);
+        }
+        self.troubles.push_back(error.to_string());
+        self.measuring = None;
+        self.running.clear();
+        if let Some(stream) = &mut self.stream {
+            stream.abandon(now);
+        }
+        Ok(())
+    }
+}
+
+/// Writes what the device does not hold yet.
+fn write(stages: &Stages, job: &Job<Picture>) -> Result<(), EngineError> {
+    if let Some(tables) = &job.tables {
+        stages.write_tables(tables)?;
+    }
+    if let Some(entry) = &job.entry {
+        stages.steps.tensor(names::ENTRY)?.write_f32(entry)?;
+    }
+    if let Some(noise) = job.noise {
+        stages.write_noise(noise)?;
+    }
+    if let (Some(factors), true) = (job.smoothing, stages.layout.is_smoothed) {
+        stages.decode.tensor(names::SMOOTHING)?.write_f32(&factors)?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,176 @@
+//! What one layout needs on the device.
+
+use std::sync::Arc;
+
+use dreamglass_kernels::exec::{Executable, GpuTensor};
+use dreamglass_kernels::gpu::Gpu;
+use dreamglass_kernels::{DType, Shape};
+
+use crate::error::EngineError;
+use crate::networks::Networks;
+use crate::params::Batching;
+use crate::plans::{self, live as names};
+use crate::schedule::guidance_embedding;
+use crate::stream::Layout;
+use crate::stream::blend::NoiseMix;
+use crate::stream::tables::Tables;
+
+/// Pictures that may be shown or under way at once: that on show, two in flight, and one that a
+/// window may still be reading.
+pub(super) const DISPLAYS: usize = 4;
+
+/// What plans are made from; it can go to another thread.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub gpu: Gpu,
+    pub networks: Arc<Networks>,
+    pub dtype: DType,
+    pub prompt: Arc<Executable>,
+    pub negative: Arc<Executable>,
+}
+
+/// Plans to be made beside the stream, on any thread; see [`crate::Live::install`].
+pub struct Builder {
+    pub(super) ground: Ground,
+    pub(super) layout: Layout,
+}
+
+/// Time embeddings of some rows of the batch.
+struct Times {
+    executable: Executable,
+    rows: std::ops::Range<usize>,
+}
+
+/// Plans of one layout, ready to run.
+pub struct Stages {
+    pub(super) layout: Layout,
+    pub(super) encode: Executable,
+    pub(super) steps: Executable,
+    pub(super) decode: Executable,
+    pub(super) shows: Vec<Executable>,
+    pub(super) compare: Executable,
+    pub(super) remember: Executable,
+    times: Vec<Times>,
+    guidance_dim: Option<u32>,
+}
+
+impl Builder {
+    /// What it makes plans for.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+    /// Records, compiles and allocates. Takes as long as the driver's compiler.
+    ///
+    /// # Errors
+    /// [`EngineError::Frame`] for the size, [`EngineError::Kernel`] of the device.
+    pub fn build(self) -> Result<Stages, EngineError> {
+        let Self { ground, layout } = self;
+        let Ground { gpu, networks, dtype, prompt, negative } = &ground;
+        let (target, dtype) = (gpu.target(), *dtype);
+        let (unet, vae) = (&networks.unet, &networks.vae);
+        layout.size.check(vae.config.factor())?;
+        let shape = latents_shape(networks, &layout);
+        let tokens = networks.tokenizer.length() as u32;
+        let size = layout.size;
+        let picture = Shape::new(1, size.height, size.width, 3);
+        let encode = vae.prepare(gpu, plans::encode(target, &vae.config, picture, dtype)?, &[])?;
+        let remember = vae.prepare(gpu, names::remember(target, size)?, &[&encode])?;
+        let compare = vae.prepare(gpu, names::compare(target, size)?, &[&encode, &remember])?;
+        let times = times(&ground, &layout)?;
+
+        let steps = names::steps(target, &unet.config, &layout, shape, tokens, dtype)?;
+        let slots = Shape { n: layout.slots() as u32, ..shape };
+        let next = GpuTensor::new(gpu, slots, DType::F32)?;
+        let residual = GpuTensor::new(gpu, slots, DType::F32)?;
+        let shared = [
+            (names::PREVIOUS, next.clone()),
+            (plans::NEXT, next.clone()),
+            (names::RESIDUAL_PREVIOUS, residual.clone()),
+            (names::RESIDUAL_NEXT, residual),
+        ];
+        let mut sources = vec![&encode, &**prompt, &**negative];
+        sources.extend(times.iter().map(|t| &t.executable));
+        let steps = unet.prepare_with(gpu, steps, &sources, &shared)?;
+
+        let rows = slots.n;
+        let decode = names::decode(target, &vae.config, shape, rows, layout.is_smoothed, dtype)?;
+        let decode = vae.prepare(gpu, decode, &[&steps])?;
+        let before = [(names::SMOOTHED_BEFORE, decode.tensor(names::SMOOTHED_BEFORE).ok())];
+        let before: Vec<_> = before.into_iter().filter_map(|(name, t)| Some((name, t?))).collect();
+        let show = || {
+            let plan = names::show(target, size, layout.is_smoothed)?;
+            vae.prepare_with(gpu, plan, &[&decode], &before)
+        };
+        let shows = (0..DISPLAYS).map(|_| show()).collect::<Result<_, EngineError>>()?;
+        let guidance_dim = unet.config.time_cond_proj_dim;
+        Ok(Stages { layout, encode, steps, decode, shows, compare, remember, times, guidance_dim })
+    }
+}
+
+/// Shape of one frame's latents.
+fn latents_shape(networks: &Networks, layout: &Layout) -> Shape {
+    let (size, factor) = (layout.size, networks.vae.config.factor());
+    Shape::new(1, size.height / factor, size.width / factor, networks.vae.config.latent_channels)
+}
+
+/// The time embeddings that the steps of `layout` read.
+fn times(ground: &Ground, layout: &Layout) -> Result<Vec<Times>, EngineError> {
+    let Ground { gpu, networks, dtype, .. } = ground;
+    let make = |rows: std::ops::Range<usize>, prefix: &str| {
+        let config = &networks.unet.config;
+        let plan = plans::time(gpu.target(), config, rows.len() as u32, prefix, *dtype)?;
+        Ok(Times { executable: networks.unet.prepare(gpu, plan, &[])?, rows })
+    };
+    let rows = layout.rows as usize;
+    if layout.batching == Batching::Latency {
+        return (0..rows).map(|k| make(k..k + 1, &names::step_prefix(k as u32))).collect();
+    }
+    let mut all = vec![make(0..rows, "")?];
+    if layout.guidance == crate::params::GuidanceMode::Initialize {
+        all.push(make(0..1, names::FIRST)?);
+    }
+    Ok(all)
+}
+
+impl Stages {
+    /// Writes new numbers. The time embeddings that [`Stages::times`] gives must run next.
+    pub(super) fn write_tables(&self, tables: &Tables) -> Result<(), EngineError> {
+        self.steps.tensor(plans::INPUT)?.write_f32(&tables.input)?;
+        self.steps.tensor(plans::STEP)?.write_f32(&tables.step)?;
+        if self.layout.has_residual() {
+            self.steps.tensor(names::RESIDUAL)?.write_f32(&tables.residual)?;
+        }
+        if let Some(columns) = self.layout.residual_columns() {
+            let mut entry = match columns {
+                2 => vec![1.0, 0.0],
+                _ => vec![tables.initial[0], tables.initial[1], 0.0],
+            };
+            for _ in 1..tables.rows() {
+                entry.extend((0..columns).map(|c| f32::from(c + 1 == columns)));
+            }
+            self.steps.tensor(names::RESIDUAL_ENTRY)?.write_f32(&entry)?;
+        }
+        for time in &self.times {
+            let timesteps: Vec<f32> = tables.timesteps[time.rows.clone()].iter().map(|&t| t as f32).collect();
+            time.executable.tensor(plans::TIMESTEP)?.write_f32(&timesteps)?;
+            if let Some(dim) = self.guidance_dim {
+                let embedding = guidance_embedding(tables.embedded_guidance.unwrap_or(1.0), dim);
+                let rows = embedding.repeat(time.rows.len());
+                time.executable.tensor(plans::GUIDANCE)?.write_f32(&rows)?;
+            }
+        }
+        Ok(())
+    }
+    /// What computes the time embeddings.
+    pub(super) fn times(&self) -> impl Iterator<Item = &Executable> {
+        self.times.iter().map(|t| &t.executable)
+    }
+    /// Writes the noise of every row.
+    pub(super) fn write_noise(&self, noise: NoiseMix) -> Result<(), EngineError> {
+        let tensor = self.steps.tensor(plans::NOISE)?;
+        let rows = tensor.shape.n as usize;
+        let row = tensor.shape.elements() as usize / rows;
+        let values: Vec<f32> = (0..rows).flat_map(|k| noise.values(k as u64, row)).collect();
+        Ok(tensor.write_f32(&values)?)
+    }
+}
