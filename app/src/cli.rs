@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dreamglass_engine::Size;
 use dreamglass_engine::kernels::gpu::AdapterChoice;
+
+use crate::parameters::ParameterArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +88,7 @@ pub struct ImageArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
-    pub style: StyleArgs,
+    pub style: StyleArgs<false>,
 }
 
 #[derive(Debug, Args)]
@@ -104,7 +105,7 @@ pub struct VideoArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(flatten)]
-    pub style: StyleArgs,
+    pub style: StyleArgs<false>,
 }
 
 #[derive(Debug, Args)]
@@ -161,42 +162,17 @@ pub struct EngineArgs {
     pub dtype: Option<Precision>,
 }
 
-/// What the result looks like.
+/// What the result looks like; with the parameters of streams or without.
 #[derive(Debug, Args)]
-pub struct StyleArgs {
-    /// What the result shows, or @FILE to read it from a file
-    #[arg(long, value_name = "TEXT|@FILE", conflicts_with = "look")]
-    pub prompt: Option<String>,
+pub struct StyleArgs<const STREAM: bool> {
     /// One of the model's named looks, see `dreamglass looks`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "DREAMGLASS_LOOK", hide_env = true, help_heading = "Prompt")]
     pub look: Option<String>,
-    /// What it does not show, or @FILE; read when guidance is above 1
-    #[arg(long, value_name = "TEXT|@FILE")]
-    pub negative: Option<String>,
-    /// Denoising steps [default: the model's, or 4]
-    #[arg(long, value_name = "N")]
-    pub steps: Option<u32>,
-    /// How far the source is noised, above 0 to 1 [default: the model's, or 0.5]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub strength: Option<f64>,
-    /// How strength chooses the steps of the lcm sampler
-    #[arg(long, value_name = "RULE", default_value = "lcm")]
-    pub strength_rule: Rule,
-    /// Guidance scale; 1 is none
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub guidance: f32,
-    /// Seed of the noise: the same seed gives the same noise everywhere
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Size of the result, multiples of 8 [default: the source's shape at the model's own size]
-    #[arg(long, value_name = "WxH", value_parser = size)]
-    pub size: Option<Size>,
-    /// Sampler [default: the one that the model's scheduler config names]
-    #[arg(long, value_name = "NAME")]
-    pub sampler: Option<SamplerName>,
-    /// How a source of another shape is fitted to the size
-    #[arg(long, value_name = "HOW", default_value = "crop")]
-    pub fit: FitName,
+    /// Saved parameters, by name or as a TOML file; options here go before them
+    #[arg(long, value_name = "NAME|FILE")]
+    pub preset: Option<PathBuf>,
+    #[command(flatten)]
+    pub parameters: ParameterArgs<STREAM>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -207,30 +183,6 @@ pub enum Precision {
     F32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SamplerName {
-    /// Latent consistency
-    Lcm,
-    /// Euler with trailing timesteps, for turbo models
-    Euler,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Rule {
-    /// All steps, within the first STRENGTH of the noise range
-    Lcm,
-    /// The schedule of strength 1 without its first steps
-    Img2img,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FitName {
-    /// Cut the longer side evenly
-    Crop,
-    /// Scale both sides independently
-    Stretch,
-}
-
 fn adapter(text: &str) -> Result<AdapterChoice, String> {
     match text.parse() {
         Ok(index) => Ok(AdapterChoice::Index(index)),
@@ -238,11 +190,4 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
         Err(_) if text == "auto" => Ok(AdapterChoice::Auto),
         Err(_) => Ok(AdapterChoice::Name(text.into())),
     }
-}
-
-fn size(text: &str) -> Result<Size, String> {
-    let side = |text: &str| text.parse::<u32>().ok();
-    let sides = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));
-    let (width, height) = sides.ok_or("expected WIDTHxHEIGHT in pixels, such as 512x384")?;
-    Ok(Size::new(width, height))
 }

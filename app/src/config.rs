@@ -1,95 +1,83 @@
-//! From arguments to an engine and its settings.
-
-use std::fs::File;
-use std::io::Read;
+//! From arguments to an engine and its parameters.
 
 use anyhow::{Context, Result};
 use dreamglass_engine::kernels::DType;
 use dreamglass_engine::kernels::gpu::{AdapterChoice, Gpu, GpuOptions};
-use dreamglass_engine::{Engine, EngineOptions, Fit, ModelFiles, Sampler, Settings, Size, StrengthRule};
+use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Size};
 
-use crate::cli::{EngineArgs, FitName, Precision, Rule, SamplerName, StyleArgs};
+use crate::cli::{EngineArgs, Precision, StyleArgs};
 use crate::failure::bad_input;
 use crate::model::Looks;
-
-/// Longest prompt file that is read, in bytes: hundreds of times what any text encoder reads.
-const MAX_PROMPT_BYTES: usize = 64 << 10;
+use crate::preset::{self, Configuration, Preset};
 
 /// Short side of the result where neither the user nor the model says one.
 const DEFAULT_SIDE: u32 = 512;
 
-/// Longest side of a result whose size follows the source, in short sides.
-const MAX_ASPECT: u32 = 4;
-
-/// Style arguments with everything that can be checked before a device is opened.
-pub struct Style<'a> {
-    arguments: &'a StyleArgs,
-    looks: Looks,
-    prompt: String,
-    negative: String,
+/// Parameters with everything that can be checked before a device is opened.
+#[derive(Debug)]
+pub struct Style {
+    /// The model's looks.
+    pub looks: Looks,
+    /// The parameters.
+    pub params: Params,
 }
 
-impl<'a> Style<'a> {
-    /// Reads the prompts and looks of a model.
-    pub fn new(arguments: &'a StyleArgs, files: &ModelFiles) -> Result<Self> {
+impl Style {
+    /// Layers of parameters, the later before the earlier: defaults, the model's, a preset, the
+    /// configuration, options and environment.
+    pub fn new<const STREAM: bool>(
+        arguments: &StyleArgs<STREAM>,
+        configuration: &Configuration,
+        files: &ModelFiles,
+    ) -> Result<Self> {
         let looks = Looks::open(files)?;
-        let prompt = match &arguments.prompt {
-            Some(text) => text_or_file("--prompt", text)?,
-            None => looks.prompt(arguments.look.as_deref())?.to_string(),
-        };
-        if prompt.trim().is_empty() {
+        let mut params = Params::default();
+        let mut look = None;
+        if let Some(name) = arguments.preset.as_deref().or(configuration.preset.as_deref()) {
+            let file = Preset::open(name)?;
+            preset::apply(&mut params, &file.parameters, &format!("preset {}", name.display()))?;
+            look = file.look;
+        }
+        if configuration.look.is_some() {
+            look.clone_from(&configuration.look);
+            params.prompt.clear();
+        }
+        preset::apply(&mut params, &configuration.parameters, "the configuration")?;
+        for (name, value) in &arguments.parameters.0 {
+            params.set(name, value)?;
+        }
+        let is_said = |name: &str| arguments.parameters.0.iter().any(|(n, _)| *n == name);
+        if arguments.look.is_some() || (params.prompt.is_empty() && !is_said("prompt")) {
+            params.prompt = looks.prompt(arguments.look.as_deref().or(look.as_deref()))?.to_string();
+        }
+        if params.prompt.trim().is_empty() {
             return Err(bad_input(
                 "the prompt is empty: say what the result shows, or leave --prompt out for the default look",
             ));
         }
-        let negative = arguments.negative.as_deref().map(|t| text_or_file("--negative", t)).transpose()?;
-        Ok(Self { arguments, looks, prompt, negative: negative.unwrap_or_default() })
+        looks.complete(&mut params);
+        Ok(Self { looks, params })
     }
 
-    /// The settings for sources of size `source`, checked against the model.
+    /// The settings of a single picture from a source of size `source`, checked against the model.
     pub fn settings(&self, engine: &Engine, source: Size) -> Result<Settings> {
-        let Self { arguments: a, looks, prompt, negative } = self;
-        let defaults = Settings::default();
         let side = engine.native_side().unwrap_or(DEFAULT_SIDE);
-        let settings = Settings {
-            prompt: prompt.clone(),
-            negative: negative.clone(),
-            steps: a.steps.or(looks.steps).unwrap_or(defaults.steps),
-            strength: a.strength.or(looks.strength).unwrap_or(defaults.strength),
-            guidance: a.guidance,
-            seed: a.seed,
-            size: a.size.unwrap_or_else(|| natural_size(source, side, engine.factor())),
-            sampler: a.sampler.map_or_else(|| engine.native_sampler(), sampler),
-            strength_rule: rule(a.strength_rule),
-            fit: match a.fit {
-                FitName::Crop => Fit::Crop,
-                FitName::Stretch => Fit::Stretch,
-            },
-        };
+        let turned = if self.params.is_on_side() { source.turned() } else { source };
+        let settings = self.params.settings(turned.natural(side, engine.factor()), engine.native_sampler());
         settings.check(engine.factor())?;
         engine.schedule(&settings)?;
-        let cut = engine.tokenize(prompt)?.cut;
-        if cut > 0 {
-            tracing::warn!("the prompt is longer than the model reads: its last {cut} tokens are ignored");
-        }
+        warn_of_cut(engine, &settings.prompt)?;
         Ok(settings)
     }
 }
 
-/// The engine's sampler of that name.
-pub fn sampler(name: SamplerName) -> Sampler {
-    match name {
-        SamplerName::Lcm => Sampler::Lcm,
-        SamplerName::Euler => Sampler::Euler,
+/// Says when a model does not read all of a prompt.
+pub fn warn_of_cut(engine: &Engine, prompt: &str) -> Result<()> {
+    let cut = engine.tokenize(prompt)?.cut;
+    if cut > 0 {
+        tracing::warn!("the prompt is longer than the model reads: its last {cut} tokens are ignored");
     }
-}
-
-/// The engine's strength rule of that name.
-pub fn rule(name: Rule) -> StrengthRule {
-    match name {
-        Rule::Lcm => StrengthRule::Lcm,
-        Rule::Img2img => StrengthRule::Img2Img,
-    }
+    Ok(())
 }
 
 /// Opens the device and loads the model for pictures.
@@ -115,42 +103,5 @@ pub fn dtype(precision: Precision) -> DType {
     match precision {
         Precision::F16 => DType::F16,
         Precision::F32 => DType::F32,
-    }
-}
-
-/// `text` itself, or the contents of FILE for `@FILE`.
-fn text_or_file(option: &str, text: &str) -> Result<String> {
-    let Some(path) = text.strip_prefix('@') else { return Ok(text.into()) };
-    let mut contents = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_PROMPT_BYTES as u64 + 1).read_to_end(&mut contents))
-        .map_err(|e| bad_input(format!("{option}: {path}: {e}")))?;
-    if contents.len() > MAX_PROMPT_BYTES {
-        return Err(bad_input(format!("{option}: {path} is longer than {MAX_PROMPT_BYTES} bytes")));
-    }
-    String::from_utf8(contents).map_err(|_| bad_input(format!("{option}: {path} is not UTF-8 text")))
-}
-
-/// The shape of `source` with the short side `side`, in multiples of `factor`.
-fn natural_size(source: Size, side: u32, factor: u32) -> Size {
-    let (short, long) = (source.width.min(source.height), source.width.max(source.height));
-    let ratio = f64::from(long) / f64::from(short.max(1));
-    let whole = |pixels: f64| ((pixels / f64::from(factor)).round() as u32).max(1) * factor;
-    let short = whole(f64::from(side));
-    let long = whole(f64::from(side) * ratio).clamp(short, MAX_ASPECT * short);
-    if source.width < source.height { Size::new(short, long) } else { Size::new(long, short) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_natural_size_keeps_the_shape_of_its_source() {
-        let size = |w, h| natural_size(Size::new(w, h), 256, 8);
-        assert_eq!(size(640, 480), Size::new(344, 256));
-        assert_eq!(size(480, 640), Size::new(256, 344));
-        assert_eq!(size(100, 100), Size::new(256, 256));
-        assert_eq!(size(8000, 1), Size::new(1024, 256));
     }
 }

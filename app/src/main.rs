@@ -7,7 +7,9 @@ mod failure;
 mod ffmpeg;
 mod interrupt;
 mod model;
+mod parameters;
 mod pipeline;
+mod preset;
 mod sink;
 mod source;
 

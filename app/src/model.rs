@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dreamglass_engine::ModelFiles;
+use dreamglass_engine::{ModelFiles, Params};
 use serde::Deserialize;
 
 use crate::failure::bad_input;
@@ -70,6 +70,11 @@ impl Looks {
         serde_json::from_slice(&bytes)
             .map_err(|e| bad_input(e.to_string()))
             .with_context(|| files.path(LOOKS_FILE))
+    }
+    /// Puts in what the model says where `params` leave it open.
+    pub fn complete(&self, params: &mut Params) {
+        params.steps = params.steps.or(self.steps);
+        params.strength = params.strength.or(self.strength);
     }
     /// The prompt of the look called `name`, or of the default one.
     pub fn prompt(&self, name: Option<&str>) -> Result<&str> {

@@ -159,8 +159,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::img2img`].
     pub fn submit(&mut self, picture: &Picture, settings: &Settings) -> Result<GpuTensor, EngineError> {
-        let region = settings.fit.region(picture.size(), settings.size);
-        let schedule = self.prepare(Source::Pixels { size: picture.size(), region }, settings)?;
+        let (size, orientation) = (picture.size(), settings.orientation);
+        let source = Source::Pixels { size, region: settings.region(size), orientation };
+        let schedule = self.prepare(source, settings)?;
         self.begin_tensor(plans::PIXELS)?.write_u32(&picture.words())?;
         self.run(&schedule, settings, NoiseSource::Seed(settings.seed), |_| Ok(()))?;
         self.end_tensor(plans::PIXELS)

@@ -47,8 +47,8 @@ pub(crate) const NEGATIVE: &str = "negative.";
 /// Where a picture comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Source {
-    /// RGBA8 words, of which a region `[x, y, width, height]` is resized.
-    Pixels { size: Size, region: [f32; 4] },
+    /// RGBA8 words, of which a region `[x, y, width, height]` is resized and turned.
+    Pixels { size: Size, region: [f32; 4], orientation: Orientation },
     /// The tensor [`PICTURE`], already of the right size.
     Tensor,
 }
@@ -73,16 +73,10 @@ pub(crate) fn begin(
     let mut b = PlanBuilder::new(target);
     let picture = match source {
         Source::Tensor => b.input(PICTURE, Shape::new(1, size.height, size.width, 3), DType::F32),
-        Source::Pixels { size: from, region } => {
+        Source::Pixels { size: from, region, orientation } => {
             let pixels = b.input(PIXELS, Shape::new(1, from.height, from.width, 1), DType::U32);
-            PictureIn {
-                pixels,
-                region,
-                orientation: Orientation::default(),
-                size: [size.height, size.width],
-                out_dtype: DType::F32,
-            }
-            .record(&mut b)?
+            PictureIn { pixels, region, orientation, size: [size.height, size.width], out_dtype: DType::F32 }
+                .record(&mut b)?
         }
     };
     let latents = autoencoder::encoder(&mut b, vae, picture, dtype)?;

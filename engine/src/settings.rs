@@ -1,5 +1,7 @@
 //! What a user can change between frames.
 
+use dreamglass_kernels::ops::Orientation;
+
 use crate::error::EngineError;
 use crate::frame::{Fit, Size};
 use crate::schedule::{Sampler, ScheduleSettings, StrengthRule};
@@ -30,6 +32,8 @@ pub struct Settings {
     pub strength_rule: StrengthRule,
     /// How the source picture is fitted to the size.
     pub fit: Fit,
+    /// How the source picture is turned.
+    pub orientation: Orientation,
 }
 
 impl Default for Settings {
@@ -45,6 +49,7 @@ impl Default for Settings {
             sampler: Sampler::Lcm,
             strength_rule: StrengthRule::Lcm,
             fit: Fit::Crop,
+            orientation: Orientation::default(),
         }
     }
 }
@@ -61,6 +66,10 @@ impl Settings {
             return Err(EngineError::Schedule { message });
         }
         Ok(())
+    }
+    /// The part of a source of size `source` that is read, before it is turned.
+    pub fn region(&self, source: Size) -> [f32; 4] {
+        self.fit.region(source, if self.orientation.is_on_side() { self.size.turned() } else { self.size })
     }
     /// The schedule's part.
     pub fn schedule(&self) -> ScheduleSettings {

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::cli::ImageArgs;
 use crate::config::{self, Style};
+use crate::preset::Configuration;
 use crate::sink::picture::PictureFile;
 use crate::{model, source};
 
@@ -15,7 +16,7 @@ pub fn run(arguments: &ImageArgs) -> Result<ExitCode> {
     let output = PictureFile::new(&arguments.output)?;
     let picture = source::picture::read(&arguments.input)?;
     let files = model::files(&arguments.engine.place.model)?;
-    let style = Style::new(&arguments.style, &files)?;
+    let style = Style::new(&arguments.style, &Configuration::default(), &files)?;
     let mut engine = config::engine(&arguments.engine, &files)?;
     let settings = style.settings(&engine, picture.size())?;
     let started = Instant::now();

@@ -12,6 +12,7 @@ use crate::cli::VideoArgs;
 use crate::config::{self, Style};
 use crate::failure::INTERRUPTED;
 use crate::ffmpeg::{self, Probe};
+use crate::preset::Configuration;
 use crate::sink::video::{Form, VideoFile};
 use crate::source::video::Frames;
 use crate::{interrupt, model, pipeline};
@@ -21,7 +22,7 @@ pub fn run(arguments: &VideoArgs) -> Result<ExitCode> {
     let output = VideoFile::new(&arguments.output)?;
     let probe = ffmpeg::probe(&arguments.input)?;
     let files = model::files(&arguments.engine.place.model)?;
-    let style = Style::new(&arguments.style, &files)?;
+    let style = Style::new(&arguments.style, &Configuration::default(), &files)?;
     let mut engine = config::engine(&arguments.engine, &files)?;
     let settings = style.settings(&engine, Size::new(probe.width, probe.height))?;
 

@@ -16,7 +16,6 @@ use std::time::Duration;
 use dreamglass_kernels::KernelError;
 use dreamglass_kernels::exec::{Executable, GpuTensor};
 use dreamglass_kernels::gpu::Gpu;
-use dreamglass_kernels::ops::Orientation;
 use dreamglass_kernels::profile::{Detail, Profiler};
 use dreamglass_kernels::readback::ReadbackRing;
 use dreamglass_kernels::submit::{Submission, SubmissionTicket};
@@ -293,7 +292,7 @@ impl Live {
         })
     }
     fn turned(&self, params: &Params, source: Size) -> Size {
-        if setup::quarter_turns(params.rotate) % 2 == 1 { source.turned() } else { source }
+        if params.is_on_side() { source.turned() } else { source }
     }
     fn setup(&self, params: &Params, size: Size) -> Result<crate::stream::Setup, EngineError> {
         let networks = &self.ground.networks;
@@ -400,8 +399,7 @@ impl Live {
         let Some(stages) = &self.stages else { return Ok(()) };
         let source = picture.size();
         let size = stages.layout.size;
-        let quarter_turns = setup::quarter_turns(self.params.rotate);
-        let orientation = Orientation { quarter_turns, mirror: self.params.mirror };
+        let orientation = self.params.orientation();
         let target = if orientation.is_on_side() { size.turned() } else { size };
         let region = self.params.fit.region(source, target);
         let arrival = names::Arrival { source, region, orientation, size };
@@ -512,4 +510,3 @@ fn write(stages: &Stages, job: &Job<Picture>) -> Result<(), EngineError> {
     }
     Ok(())
 }
-

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::EngineError;
 use crate::frame::{Size, error};
 use crate::model::UnetConfig;
-use crate::params::{Batching, GuidanceMode, Params, Turn};
+use crate::params::{Batching, GuidanceMode, Params};
 use crate::schedule::{Sampler, Schedule};
 use crate::stream::blend::NoiseMix;
 use crate::stream::prompts::PromptMix;
@@ -67,16 +67,6 @@ pub(super) fn prompts(params: &Params) -> PromptMix {
         blend: params.blend,
         mode: params.blend_mode,
         transition: Duration::from_secs_f64(params.transition),
-    }
-}
-
-/// Clockwise quarter turns.
-pub(super) fn quarter_turns(turn: Turn) -> u32 {
-    match turn {
-        Turn::Upright => 0,
-        Turn::Quarter => 1,
-        Turn::Half => 2,
-        Turn::ThreeQuarters => 3,
     }
 }
 

@@ -8,6 +8,7 @@ mod value;
 
 use std::sync::LazyLock;
 
+use dreamglass_kernels::ops::Orientation;
 use serde::Serialize;
 
 use crate::error::EngineError;
@@ -255,6 +256,20 @@ impl Params {
             |p: &'static Parameter| self.get(p.name).filter(|v| *v != p.default).map(|v| (p.name, v));
         schema().iter().filter_map(changed)
     }
+    /// How the source is turned.
+    pub fn orientation(&self) -> Orientation {
+        let quarter_turns = match self.rotate {
+            Turn::Upright => 0,
+            Turn::Quarter => 1,
+            Turn::Half => 2,
+            Turn::ThreeQuarters => 3,
+        };
+        Orientation { quarter_turns, mirror: self.mirror }
+    }
+    /// Whether the source is laid on its side.
+    pub fn is_on_side(&self) -> bool {
+        self.orientation().is_on_side()
+    }
     /// The settings of a picture of `size` by `sampler`, unless the parameters say others.
     pub fn settings(&self, size: Size, sampler: Sampler) -> Settings {
         let defaults = Settings::default();
@@ -269,6 +284,7 @@ impl Params {
             sampler: self.sampler.unwrap_or(sampler),
             strength_rule: self.strength_rule,
             fit: self.fit,
+            orientation: self.orientation(),
         }
     }
 }

@@ -64,7 +64,8 @@ fn plans(target: Target, [unet, vae, text]: [&[u8]; 3]) -> Vec<(&'static str, Pl
     let size = Size::new(512, 512);
     let latents = Shape::new(1, 512 / vae.factor(), 512 / vae.factor(), vae.latent_channels);
     let embeddings = Shape::tokens(1, 77, unet.cross_attention_dim[0]);
-    let pixels = Source::Pixels { size, region: [0.0, 0.0, 512.0, 512.0] };
+    let pixels =
+        Source::Pixels { size, region: [0.0, 0.0, 512.0, 512.0], orientation: Orientation::default() };
     vec![
         ("text", self::text(target, &config, "", [1, 77], dtype).unwrap()),
         ("prompt", prompt(target, &unet, embeddings, "", dtype).unwrap()),

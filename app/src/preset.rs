@@ -1,0 +1,184 @@
+//! Parameters in TOML files: presets, and the configuration of `dreamglass live`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use dreamglass_engine::Params;
+use dreamglass_engine::params::Value;
+use etcetera::{BaseStrategy, choose_base_strategy};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::bad_input;
+
+/// Longest file that is read: several prompts of the longest kind.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Longest name of a preset.
+const MAX_NAME: usize = 64;
+
+/// A file of parameters by name; what it does not name keeps its value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// One of the model's looks; a prompt among the parameters goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<String>,
+    /// The parameters.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+/// The configuration of `dreamglass live`. Options of the command line go before it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Model folder.
+    pub model: Option<PathBuf>,
+    /// Adapter by index or part of its name.
+    pub adapter: Option<String>,
+    /// Where frames come from.
+    pub source: Option<String>,
+    /// Where pictures go besides the window.
+    #[serde(default)]
+    pub output: Vec<String>,
+    /// A preset to start from.
+    pub preset: Option<PathBuf>,
+    /// One of the model's looks.
+    pub look: Option<String>,
+    /// Parameters that go before the preset's.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+impl Preset {
+    /// All that `params` has changed from the defaults.
+    pub fn of(params: &Params) -> Self {
+        let parameters = params.changed().map(|(name, value)| (name.to_string(), value)).collect();
+        Self { look: None, parameters }
+    }
+    /// Reads a preset: a file, or the name of a saved one.
+    pub fn open(name: &Path) -> Result<Self> {
+        let path = if is_name(name) { saved(name)? } else { name.into() };
+        read(&path)
+    }
+    /// Saves it under a name, in place of one that was there.
+    pub fn save(&self, name: &str) -> Result<PathBuf> {
+        let path = saved(Path::new(name))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let unfinished = path.with_extension("unfinished");
+        fs::write(&unfinished, toml::to_string_pretty(self)?)
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+    /// Names of the saved presets.
+    pub fn names() -> Vec<String> {
+        let entries = folder().and_then(|f| fs::read_dir(f.join("presets")).ok());
+        let paths = entries.into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+        let tomls = paths.filter(|p| p.extension().is_some_and(|e| e == "toml"));
+        let mut names: Vec<String> =
+            tomls.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
+        names.sort();
+        names
+    }
+}
+
+/// Sets `parameters` in `params`; `place` says where they were found.
+pub fn apply(params: &mut Params, parameters: &BTreeMap<String, Value>, place: &str) -> Result<()> {
+    for (name, value) in parameters {
+        params.set(name, value).with_context(|| place.to_string())?;
+    }
+    Ok(())
+}
+
+impl Configuration {
+    /// Reads `path`, or the user's own file where there is one.
+    pub fn open(path: Option<&Path>) -> Result<Self> {
+        let own = || folder().map(|f| f.join("live.toml")).filter(|p| p.exists());
+        match path.map(PathBuf::from).or_else(own) {
+            Some(path) => read(&path),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// Whether `name` is a word and no path.
+fn is_name(name: &Path) -> bool {
+    name.components().count() == 1 && name.extension().is_none_or(|e| e != "toml")
+}
+
+/// Where the preset called `name` is saved. Names come from strangers and stay within the folder.
+fn saved(name: &Path) -> Result<PathBuf> {
+    let text = name.to_string_lossy();
+    let is_safe = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(is_safe) {
+        let message = format!(
+            "preset `{text}`: expected up to {MAX_NAME} letters, digits, spaces, - or _, or a file that ends in .toml"
+        );
+        return Err(bad_input(message));
+    }
+    let folder = folder().context("this system has no folder for configuration: no home directory")?;
+    Ok(folder.join("presets").join(format!("{text}.toml")))
+}
+
+fn folder() -> Option<PathBuf> {
+    choose_base_strategy().ok().map(|s| s.config_dir().join("dreamglass"))
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+    let shown = path.display();
+    let bytes = fs::metadata(path).map_err(|e| bad_input(format!("{shown}: cannot be read: {e}")))?.len();
+    if bytes > MAX_BYTES {
+        return Err(bad_input(format!("{shown}: has {bytes} bytes, at most {MAX_BYTES} are read")));
+    }
+    let text = fs::read_to_string(path).map_err(|e| bad_input(format!("{shown}: cannot be read: {e}")))?;
+    toml::from_str(&text).map_err(|e| bad_input(format!("{shown}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_preset_says_what_was_changed() {
+        let mut params = Params { strength: Some(0.7), mirror: true, ..Params::default() };
+        params.prompt = "glass \"and\" light".into();
+        let text = toml::to_string_pretty(&Preset::of(&params)).unwrap();
+        let preset = Preset::open(file(&text).path()).unwrap();
+        assert_eq!(preset.parameters.len(), 3, "{text}");
+        let mut again = Params::default();
+        apply(&mut again, &preset.parameters, "preset").unwrap();
+        assert_eq!(again, params);
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let message = |text: &str| {
+            let file = file(text);
+            let error = Preset::open(file.path())
+                .and_then(|p| apply(&mut Params::default(), &p.parameters, "this preset"))
+                .unwrap_err();
+            format!("{error:#}")
+        };
+        assert!(message("[parameters]\nstrenght = 1").contains("strenght"));
+        assert!(message("[parameters]\nstrength = 7").contains("0..=1"));
+        assert!(message("colour = 1").contains("colour"));
+        assert!(message("[[[").contains(".toml"));
+        assert!(Preset::open(Path::new("../evil")).is_err());
+        assert!(saved(Path::new("..")).is_err() && saved(Path::new("a\u{0}")).is_err());
+        assert!(Configuration::open(Some(Path::new("/nonexistent.toml"))).is_err());
+    }
+}
