@@ -1,34 +1,51 @@
-//! Products on the models' own shapes: `cargo bench -p dreamglass-benches`. Elements are
-//! floating-point operations, so criterion's Gelem/s reads as GFLOP/s.
+//! Every kernel on the models' own shapes: `cargo bench -p dreamglass-benches -- NAME`. Criterion's
+//! Gelem/s reads as GFLOP/s; ops that only move data are given in bytes of what they bind.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use dreamglass_benches::{CASES, prepare, run};
-use dreamglass_kernels::DType;
+use dreamglass_benches::{CASES, Op, Work, is_big, prepare, record, run, work};
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
+use dreamglass_kernels::{DType, KernelError};
 
-fn products(criterion: &mut Criterion, gpu: &Gpu) {
-    for dtype in [DType::F32, DType::F16] {
-        let mut group = criterion.benchmark_group(format!("products_{dtype}"));
-        group
-            .sample_size(10)
-            .warm_up_time(Duration::from_millis(500))
-            .measurement_time(Duration::from_secs(2));
-        for (name, case) in CASES {
-            let (executable, flops) = prepare(gpu, *case, dtype).unwrap_or_else(|e| panic!("{name}: {e}"));
-            group.throughput(Throughput::Elements(flops));
-            group.bench_function(*name, |b| {
-                b.iter(|| run(gpu, &executable).unwrap_or_else(|e| panic!("{name}: {e}")));
-            });
-        }
-        group.finish();
+fn or_stop<T>(id: &str, result: Result<T, KernelError>) -> T {
+    result.unwrap_or_else(|e| panic!("{id}: {e}"))
+}
+
+fn bench(criterion: &mut Criterion, gpu: &Gpu, (name, op): (&str, Op), dtype: DType) {
+    let group = format!("{}_{dtype}", op.group());
+    let id = format!("{group}/{name}");
+    let plan = or_stop(&id, record(gpu.target(), op, dtype));
+    let is_asked_for = std::env::args().skip(1).any(|arg| !arg.starts_with('-') && id.contains(&arg));
+    if gpu.summary().is_software && is_big(&plan) && !is_asked_for {
+        return;
     }
+    let mut group = criterion.benchmark_group(group);
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .throughput(match work(op, &plan) {
+            Work::Flops(flops) => Throughput::Elements(flops),
+            Work::Bytes(bytes) => Throughput::Bytes(bytes),
+        });
+    // Prepared within, so that a case that was not asked for costs no memory and no compilation.
+    let executable = OnceCell::new();
+    group.bench_function(name, |b| {
+        let executable = executable.get_or_init(|| or_stop(&id, prepare(gpu, plan.clone())));
+        b.iter(|| or_stop(&id, run(gpu, executable)));
+    });
+    group.finish();
 }
 
 fn main() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap_or_else(|e| panic!("{e}"));
     let mut criterion = Criterion::default().configure_from_args();
-    products(&mut criterion, &gpu);
+    for (name, op) in CASES {
+        for dtype in op.dtypes() {
+            bench(&mut criterion, &gpu, (name, *op), *dtype);
+        }
+    }
     criterion.final_summary();
 }

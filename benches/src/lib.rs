@@ -1,42 +1,76 @@
-//! Named shapes that benchmarks share, and plans of one op on them.
+//! Named shapes that benchmarks share ([`CASES`]), and plans of one op on them.
+//!
+//! `cargo bench -p dreamglass-benches` runs them all on a GPU, and on a CPU adapter those that finish
+//! in a moment; `cargo bench -p dreamglass-benches -- NAME` those whose `op_dtype/model/shape` holds
+//! NAME, large ones included: `-- attention_f16`, `-- sd/`, `-- conv2d_f32/sd/conv_320_at_64`.
+
+mod cases;
 
 use dreamglass_kernels::exec::{Executable, WeightCache};
 use dreamglass_kernels::gpu::Gpu;
-use dreamglass_kernels::ops::{Conv2d, Linear};
-use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, WeightSource};
+use dreamglass_kernels::plan::Storage;
+use dreamglass_kernels::{DType, KernelError, Plan, PlanBuilder, Target, WeightSource};
 
-/// A product on one of the models' own shapes.
-#[derive(Debug, Clone, Copy)]
-pub enum Case {
-    /// 3×3 convolution: side of the square input, input and output channels.
-    Conv(u32, u32, u32),
-    /// Linear layer: rows, input and output channels.
-    Gemm(u32, u32, u32),
+pub use cases::{CASES, Op};
+
+/// Work beyond which a CPU adapter runs a case only when asked: floating-point operations of a tenth
+/// of a second or so.
+const BIG_FLOPS: u64 = 2_000_000_000;
+/// Bytes beyond which a CPU adapter runs a case only when asked.
+const BIG_BYTES: u64 = 128 << 20;
+/// Work of a plan: a frame submits hundreds of dispatches at once, so the fixed cost of a submission
+/// must not hide a small one.
+const PLAN_FLOPS: u64 = 500_000_000;
+const PLAN_BYTES: u64 = 64 << 20;
+
+/// What one run of a case does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Floating-point operations.
+    Flops(u64),
+    /// Bytes of everything that is bound.
+    Bytes(u64),
 }
 
-impl Case {
-    /// How often a plan repeats it: a frame submits hundreds of dispatches at once, so the
-    /// fixed cost of a submission must not hide a small one.
-    fn repeats(self) -> u32 {
-        let flops = match self {
-            Self::Conv(side, c, o) => 18.0 * f64::from(side) * f64::from(side) * f64::from(c) * f64::from(o),
-            Self::Gemm(m, k, n) => 2.0 * f64::from(m) * f64::from(k) * f64::from(n),
-        };
-        (5e8 / flops).ceil().clamp(1.0, 32.0) as u32
+/// The case as a plan that repeats it often enough to be timed.
+///
+/// # Errors
+/// What recording reports.
+pub fn record(target: Target, op: Op, dtype: DType) -> Result<Plan, KernelError> {
+    let once = repeated(target, op, dtype, 1)?;
+    let (flops, bytes) = (once.flops(), once.traffic_bytes().max(1));
+    let wanted = if op.is_arithmetic() { PLAN_FLOPS / flops.max(1) } else { PLAN_BYTES / bytes };
+    match wanted.clamp(1, 32) as u32 {
+        1 => Ok(once),
+        times => repeated(target, op, dtype, times),
     }
 }
 
-/// The embedded model's shapes at 256×256, then those of larger models.
-pub const CASES: &[(&str, Case)] = &[
-    ("demo/vae_32_at_256", Case::Conv(256, 32, 32)),
-    ("demo/vae_32_at_128", Case::Conv(128, 32, 32)),
-    ("demo/unet_96_at_32", Case::Conv(32, 96, 96)),
-    ("demo/unet_128_at_16", Case::Conv(16, 128, 128)),
-    ("demo/qkv_256x128x384", Case::Gemm(256, 128, 384)),
-    ("demo/feed_forward_256x128x1024", Case::Gemm(256, 128, 1024)),
-    ("sd/conv_320_at_64", Case::Conv(64, 320, 320)),
-    ("sd/gemm_1024x640x640", Case::Gemm(1024, 640, 640)),
-];
+fn repeated(target: Target, op: Op, dtype: DType, times: u32) -> Result<Plan, KernelError> {
+    let mut plan = PlanBuilder::new(target);
+    let mut inputs = Vec::new();
+    for (ix, (shape, dtype)) in op.inputs(dtype).into_iter().enumerate() {
+        inputs.push(plan.input(&format!("x{ix}"), shape, dtype));
+    }
+    for i in 0..times {
+        let y = op.record(&mut plan, &inputs, dtype)?;
+        // Results that nobody reads share a slot, as they do within a frame.
+        if i + 1 == times {
+            plan.output("y", y)?;
+        }
+    }
+    Ok(plan.finish())
+}
+
+/// What one run of a recorded case does.
+pub fn work(op: Op, plan: &Plan) -> Work {
+    if op.is_arithmetic() { Work::Flops(plan.flops()) } else { Work::Bytes(plan.traffic_bytes()) }
+}
+
+/// Whether a CPU adapter takes so long that the case runs there only when asked.
+pub fn is_big(plan: &Plan) -> bool {
+    plan.flops() > BIG_FLOPS || plan.traffic_bytes() > BIG_BYTES
+}
 
 /// Seeded weights for any name: benchmarks run on values, never on zeros.
 struct Noise;
@@ -56,31 +90,25 @@ fn noise(n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// The case as a plan ready to run, and its useful floating-point operations.
+/// A recorded case ready to run.
 ///
 /// # Errors
-/// What recording and preparing report.
-pub fn prepare(gpu: &Gpu, case: Case, dtype: DType) -> Result<(Executable, u64), KernelError> {
-    let mut plan = PlanBuilder::new(gpu.target());
-    let shape = match case {
-        Case::Conv(side, c, _) => Shape::new(1, side, side, c),
-        Case::Gemm(m, k, _) => Shape::tokens(1, m, k),
-    };
-    let x = plan.input("x", shape, dtype);
-    for i in 0..case.repeats() {
-        let y = match case {
-            Case::Conv(_, c, o) => Conv2d::new(x, Param::new("w", &[o, c, 3, 3])).record(&mut plan)?,
-            Case::Gemm(_, k, n) => Linear::new(x, Param::new("w", &[n, k])).record(&mut plan)?,
-        };
-        // Results that nobody reads share a slot, as they do within a frame.
-        if i + 1 == case.repeats() {
-            plan.output("y", y)?;
+/// What preparing reports.
+pub fn prepare(gpu: &Gpu, plan: Plan) -> Result<Executable, KernelError> {
+    let executable = Executable::new(gpu, plan, &Noise, &WeightCache::default(), &[])?;
+    for value in &executable.plan().values {
+        let Storage::Input(name) = &value.storage else { continue };
+        let values = noise(value.shape.elements() as usize);
+        let tensor = executable.tensor(name)?;
+        match value.dtype {
+            // Below the rows of every table.
+            DType::U32 => {
+                tensor.write_u32(&values.iter().map(|v| (v.abs() * 1000.0) as u32).collect::<Vec<_>>())?;
+            }
+            _ => tensor.write_f32(&values)?,
         }
     }
-    let executable = Executable::new(gpu, plan.finish(), &Noise, &WeightCache::default(), &[])?;
-    executable.tensor("x")?.write_f32(&noise(x.shape.elements() as usize))?;
-    let flops = executable.plan().flops();
-    Ok((executable, flops))
+    Ok(executable)
 }
 
 /// Runs a prepared plan and waits for it.
@@ -89,6 +117,34 @@ pub fn prepare(gpu: &Gpu, case: Case, dtype: DType) -> Result<(Executable, u64),
 /// What the device reports.
 pub fn run(gpu: &Gpu, executable: &Executable) -> Result<(), KernelError> {
     executable.run()?;
-    let wait = gpu.device().poll(wgpu::PollType::wait_indefinitely());
-    wait.map(|_| ()).map_err(|e| KernelError::Device { message: e.to_string() })
+    gpu.wait()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_case_records_and_every_kernel_has_one() {
+        let mut stems = BTreeSet::new();
+        for target in [Target::tile(), Target::lane(8)] {
+            for (name, op) in CASES {
+                for dtype in op.dtypes() {
+                    let plan = record(target, *op, *dtype).unwrap_or_else(|e| panic!("{name}: {e}"));
+                    stems.extend(plan.dispatches.iter().map(|d| d.variant.stem));
+                }
+            }
+        }
+        let listed: BTreeSet<&str> =
+            dreamglass_kernels::ops::variants().into_iter().map(|v| v.stem).collect();
+        assert_eq!(stems, listed, "left: kernels with a case, right: all kernels");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<(&str, &str)> = CASES.iter().map(|(name, op)| (op.group(), *name)).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
 }

@@ -85,6 +85,11 @@ impl GpuTensor {
         let buffer = allocate(gpu, &format!("{name} {dtype}{shape}"), shape.bytes(dtype))?;
         Ok(Self { gpu: gpu.clone(), buffer, shape, dtype })
     }
+    /// The wgpu buffer, for sinks that present from the GPU: the tensor from its first byte, channel
+    /// padding included, and guard words behind it. It may be bound and copied from.
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
     /// Writes unpadded NHWC values, converted to the storage type and channel pitch.
     ///
     /// # Errors

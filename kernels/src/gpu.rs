@@ -64,6 +64,8 @@ pub struct AdapterSummary {
 }
 
 struct Inner {
+    instance: wgpu::Instance,
+    adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
     summary: AdapterSummary,
@@ -86,10 +88,10 @@ impl std::fmt::Debug for Gpu {
 
 /// Every adapter that can compute, software adapters last.
 pub fn adapters() -> Vec<AdapterSummary> {
-    enumerate().iter().enumerate().map(|(ix, adapter)| summarise(ix, adapter)).collect()
+    enumerate().1.iter().enumerate().map(|(ix, adapter)| summarise(ix, adapter)).collect()
 }
 
-fn enumerate() -> Vec<wgpu::Adapter> {
+fn enumerate() -> (wgpu::Instance, Vec<wgpu::Adapter>) {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
     if !cfg!(debug_assertions) {
@@ -105,7 +107,7 @@ fn enumerate() -> Vec<wgpu::Adapter> {
         wgpu::DeviceType::Other => 3,
         wgpu::DeviceType::Cpu => 4,
     });
-    adapters
+    (instance, adapters)
 }
 
 fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
@@ -161,10 +163,10 @@ impl Gpu {
     /// [`KernelError::NoAdapter`] when none fits the choice, [`KernelError::Unsupported`] when it
     /// cannot run the tier asked for, [`KernelError::Device`] when the driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self, KernelError> {
-        let adapters = enumerate();
+        let (instance, mut adapters) = enumerate();
         let list: Vec<AdapterSummary> = adapters.iter().enumerate().map(|(i, a)| summarise(i, a)).collect();
         let index = choose(&list, &options.adapter)?;
-        let (adapter, mut summary) = (&adapters[index], list[index].clone());
+        let (adapter, mut summary) = (adapters.swap_remove(index), list[index].clone());
         if let Some(tier) = options.tier {
             if tier == Tier::Lane && !matches!(summary.subgroup_sizes, [4, 4] | [8, 8] | [16, 16]) {
                 let what = format!(
@@ -203,6 +205,8 @@ impl Gpu {
         };
         let runtime_checks = options.runtime_checks;
         Ok(Self(Arc::new(Inner {
+            instance,
+            adapter,
             device,
             queue,
             summary,
@@ -274,7 +278,20 @@ impl Gpu {
     pub(crate) fn meters(&self) -> &Arc<Meters> {
         &self.0.meters
     }
-    /// The wgpu device, for sinks that present from the GPU.
+    /// The wgpu instance that the device was opened from: a window's surface must come from it, for
+    /// the device to present there. It was made without a display handle, which Vulkan, Metal and
+    /// DX12 do without; the window passes its own when the surface is made.
+    pub fn instance(&self) -> &wgpu::Instance {
+        &self.0.instance
+    }
+    /// The wgpu adapter that was opened: it knows which formats and present modes a surface has here.
+    /// Adapters are chosen without a window, so a sink asks it whether it can present to its surface
+    /// at all.
+    pub fn adapter(&self) -> &wgpu::Adapter {
+        &self.0.adapter
+    }
+    /// The wgpu device, for sinks that present from the GPU. What they submit themselves does not show
+    /// in [`Self::counters`].
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
     }

@@ -3,10 +3,11 @@
 //! ops ([`ops`]) record into a [`plan::PlanBuilder`]; the finished [`plan::Plan`] is data;
 //! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it, alone or with others in a
 //! [`submit::Submission`]; a [`readback::ReadbackRing`] brings results back, a
-//! [`profile::Profiler`] says where the time went. [`reference`] holds the
+//! [`profile::Profiler`] says where the time went, [`ceiling::Ceilings`] what would be best. [`reference`] holds the
 //! same ops as plain f64 loops, the truth that tests compare with.
 
 mod buffer;
+pub mod ceiling;
 mod counters;
 pub mod error;
 pub mod exec;

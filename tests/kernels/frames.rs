@@ -169,3 +169,10 @@ fn dropped_plans_give_their_memory_back() -> Checked {
     assert_eq!(gpu.counters().allocated_bytes, 0);
     Ok(())
 }
+
+#[test]
+fn a_device_knows_where_it_was_opened() {
+    let gpu = own_device();
+    let info = gpu.adapter().get_info();
+    assert_eq!((&info.name, info.backend.to_string()), (&gpu.summary().name, gpu.summary().backend.clone()));
+}

@@ -1,6 +1,7 @@
 //! Every op against its f64 reference, on the default adapter, on real and odd shapes.
 
 mod attention;
+mod ceilings;
 mod elementwise;
 mod embeddings;
 mod frames;

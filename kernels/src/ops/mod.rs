@@ -4,6 +4,7 @@
 //! `record(&mut PlanBuilder) -> Result<Tensor, KernelError>`. Shapes are checked here, once.
 
 mod attention;
+mod ceiling;
 mod check;
 mod conv2d;
 mod embedding;
@@ -20,6 +21,7 @@ mod timestep_embedding;
 use crate::plan::Variant;
 
 pub use attention::Attention;
+pub use ceiling::{CopySweep, FmaChain};
 pub use conv2d::Conv2d;
 pub use embedding::Embedding;
 pub use geglu::Geglu;
@@ -35,6 +37,7 @@ pub use timestep_embedding::TimestepEmbedding;
 pub fn variants() -> Vec<Variant> {
     [
         attention::variants(),
+        ceiling::variants(),
         conv2d::variants(),
         embedding::variants(),
         geglu::variants(),

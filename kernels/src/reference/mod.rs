@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod ceiling;
 pub mod conv2d;
 pub mod embedding;
 pub mod geglu;
