@@ -132,11 +132,6 @@ impl GpuTensor {
         self.gpu.queue().write_buffer(&self.buffer, 0, bytes);
         self.gpu.check()
     }
-    /// The buffer, for sinks that present from the GPU: rows without padding for one channel of
-    /// [`DType::U32`].
-    pub fn buffer(&self) -> &wgpu::Buffer {
-        &self.buffer
-    }
     /// Reads unpadded NHWC values, waiting for the device.
     ///
     /// # Errors
