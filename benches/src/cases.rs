@@ -2,7 +2,7 @@
 
 use dreamglass_kernels::ops::{
     Activation, Attention, Coefficients, Conv2d, CopySweep, Embedding, FmaChain, Geglu, GroupNorm, LayerNorm,
-    Linear, LinearCombination, PictureIn, PictureOut, Similarity, TimestepEmbedding,
+    Linear, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Tensor};
 
@@ -204,7 +204,8 @@ impl Op {
             }
             Self::LinearCombination(_, _, terms) => {
                 let coefficients = Coefficients::Constant(vec![0.5; terms as usize]);
-                let (terms, activation) = (x.to_vec(), Activation::None);
+                let terms = x.iter().copied().map(Term::from).collect();
+                let activation = Activation::None;
                 LinearCombination { terms, coefficients, offset: 0.0, activation, out_dtype: dtype }
                     .record(plan)
             }
@@ -237,7 +238,8 @@ impl Op {
             Self::PictureIn(w, h, side) => {
                 let cut = w.min(h) as f32;
                 let region = [(w as f32 - cut) / 2.0, (h as f32 - cut) / 2.0, cut, cut];
-                PictureIn { pixels: x, region, size: [side, side], out_dtype }.record(plan)
+                let orientation = Orientation::default();
+                PictureIn { pixels: x, region, orientation, size: [side, side], out_dtype }.record(plan)
             }
             Self::TimestepEmbedding(_, dim) => {
                 let (shift, scale) = (0.0, 1.0);
