@@ -3,7 +3,7 @@
 
 use dreamglass_kernels::exec::{Executable, GpuTensor};
 use dreamglass_kernels::gpu::Gpu;
-use dreamglass_kernels::ops::{Activation, Coefficients, LinearCombination};
+use dreamglass_kernels::ops::{Activation, Coefficients, LinearCombination, Term};
 use dreamglass_kernels::readback::ReadbackRing;
 use dreamglass_kernels::submit::Submission;
 use dreamglass_kernels::{DType, KernelError, Shape};
@@ -20,6 +20,7 @@ fn affine(gpu: &Gpu, externals: &[(&str, GpuTensor)], factor: f32, offset: f32) 
         let terms = vec![plan.input("x", SHAPE, DType::F32)];
         let coefficients = Coefficients::Constant(vec![factor]);
         let (activation, out_dtype) = (Activation::None, DType::F32);
+        let terms = terms.into_iter().map(Term::from).collect();
         LinearCombination { terms, coefficients, offset, activation, out_dtype }.record(plan)
     })
 }
