@@ -9,6 +9,7 @@ mod interrupt;
 mod model;
 mod pipeline;
 mod sink;
+#[allow(dead_code, reason = "the live command is the first to use most of it")]
 mod source;
 
 use std::process::ExitCode;

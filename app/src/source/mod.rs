@@ -2,3 +2,95 @@
 
 pub mod picture;
 pub mod video;
+
+pub mod barcode;
+mod decoded;
+mod inbox;
+mod pace;
+pub mod spec;
+mod stop;
+mod synthetic;
+mod test_card;
+mod worker;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use dreamglass_engine::Picture;
+
+use self::decoded::{Recipe, decoded};
+use self::spec::SourceSpec;
+use self::synthetic::Synthetic;
+use crate::failure::bad_input;
+
+/// What a source says next.
+#[derive(Debug)]
+pub enum Event {
+    /// A frame.
+    Frame(Captured),
+    /// It does not work now, for this reason; it will be tried again.
+    Trouble(String),
+    /// There is no more.
+    End,
+}
+
+/// A frame of a live source.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// How many frames the source counted before it, with those that were lost.
+    pub index: u64,
+    /// When it came into being.
+    pub captured_at: Instant,
+    /// Its pixels.
+    pub picture: Picture,
+}
+
+/// Something that pictures come from, in real time.
+pub trait Source: Send {
+    /// Waits for what comes next, at most about 100 ms: none came in that time, so that whoever asks
+    /// notices that it is time to end.
+    fn next(&mut self) -> Result<Option<Event>>;
+    /// What people call it, such as "camera 0: HD Webcam, 1280x720 30 fps MJPEG".
+    fn describe(&self) -> String;
+}
+
+/// What is asked of sources that can choose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Starts again at the end of videos and slide shows.
+    pub repeats: bool,
+    /// How long a slide show shows each picture.
+    pub slide_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { repeats: false, slide_time: Duration::from_secs(5) }
+    }
+}
+
+/// Opens a source and waits until it works. What cannot be opened is an error; what stops working
+/// later is [`Event::Trouble`].
+pub fn open(spec: &SourceSpec, options: &Options) -> Result<Box<dyn Source>> {
+    Ok(match spec {
+        SourceSpec::Synthetic { size, fps } => Box::new(Synthetic::new(*size, *fps)),
+        SourceSpec::Path(path) => return open_path(path, options),
+        SourceSpec::Url(url) => Box::new(decoded(Recipe::url(url, options.repeats))?),
+        SourceSpec::Screen(_) | SourceSpec::Camera(_) => return Err(bad_input("not there yet")),
+    })
+}
+
+/// Contents decide what a file is: an extension may lie.
+fn open_path(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    let shown = path.display();
+    if !path.exists() {
+        return Err(bad_input(format!("{shown}: there is no such file or folder")));
+    }
+    if !path.is_file() {
+        // Reading from a device or a pipe would wait, maybe for ever.
+        let message = format!("{shown}: expected a file or a folder; cameras are called camera or camera:1");
+        return Err(bad_input(message));
+    }
+    Ok(Box::new(decoded(Recipe::file(path, options.repeats))?))
+}
