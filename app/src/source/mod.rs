@@ -7,7 +7,9 @@ pub mod barcode;
 mod decoded;
 mod inbox;
 mod pace;
+mod slides;
 pub mod spec;
+mod still;
 mod stop;
 mod synthetic;
 mod test_card;
@@ -20,7 +22,9 @@ use anyhow::Result;
 use dreamglass_engine::Picture;
 
 use self::decoded::{Recipe, decoded};
+use self::slides::Slides;
 use self::spec::SourceSpec;
+use self::still::Still;
 use self::synthetic::Synthetic;
 use crate::failure::bad_input;
 
@@ -84,6 +88,9 @@ pub fn open(spec: &SourceSpec, options: &Options) -> Result<Box<dyn Source>> {
 /// Contents decide what a file is: an extension may lie.
 fn open_path(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
     let shown = path.display();
+    if path.is_dir() {
+        return Ok(Box::new(Slides::open(path, options)?));
+    }
     if !path.exists() {
         return Err(bad_input(format!("{shown}: there is no such file or folder")));
     }
@@ -91,6 +98,9 @@ fn open_path(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
         // Reading from a device or a pipe would wait, maybe for ever.
         let message = format!("{shown}: expected a file or a folder; cameras are called camera or camera:1");
         return Err(bad_input(message));
+    }
+    if picture::is_still(path) {
+        return Ok(Box::new(Still::open(path)?));
     }
     Ok(Box::new(decoded(Recipe::file(path, options.repeats))?))
 }
