@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use dreamglass_engine::Picture;
+use dreamglass_engine::{Picture, Size};
 
 use super::inbox::Policy;
-use super::spec::SCHEMES;
+use super::spec::{Region, SCHEMES};
 use super::stop::Stop;
 use super::video::Frames;
 use super::worker::{FIRST_WAIT, Feed, Habits, Next, Opened, Stream, Worker};
@@ -29,6 +29,7 @@ const MAX_FPS: f64 = 60.0;
 #[derive(Debug, Clone)]
 pub struct Recipe {
     input: Input,
+    crop: Option<Region>,
     /// Shown at the rate that the file says, or as frames come.
     is_paced: bool,
     /// Starts again at its end.
@@ -45,6 +46,7 @@ impl Recipe {
     pub fn file(path: &Path, repeats: bool) -> Self {
         Self {
             input: Input::file(path),
+            crop: None,
             is_paced: true,
             repeats,
             retries: false,
@@ -68,12 +70,13 @@ impl Recipe {
         }
         let input = Input { options, url: url.into(), shown: without_password(url) };
         let verdict = "cannot be opened";
-        Self { input, is_paced, repeats, retries: true, verdict, first_wait: FIRST_WAIT }
+        Self { input, crop: None, is_paced, repeats, retries: true, verdict, first_wait: FIRST_WAIT }
     }
-    /// Frames of a device in their own time.
-    pub fn device(input: Input) -> Self {
+    /// Frames of a device in their own time, or a part of each.
+    pub fn device(input: Input, crop: Option<Region>) -> Self {
         Self {
             input,
+            crop,
             is_paced: false,
             repeats: false,
             retries: true,
@@ -99,7 +102,10 @@ pub fn decoded(recipe: Recipe) -> Result<Worker> {
 
 impl Feed for Recipe {
     fn open(&mut self, stop: &Stop) -> Result<Opened> {
-        let probe = self.probe(stop)?;
+        let mut probe = self.probe(stop)?;
+        if let Some(Region { size, .. }) = self.crop {
+            (probe.width, probe.height) = (size.width, size.height);
+        }
         let fps = probe.fps().min(MAX_FPS);
         let frames = if self.is_paced {
             let rate = if probe.fps() > MAX_FPS { MAX_FPS.to_string() } else { probe.rate.clone() };
@@ -109,7 +115,8 @@ impl Feed for Recipe {
             }
             Frames::start(&input, &probe, &format!("fps={rate}"), &[])?
         } else {
-            Frames::start(&self.input, &probe, "", &ffmpeg::passthrough())?
+            let filter = self.crop.map_or_else(String::new, crop_filter);
+            Frames::start(&self.input, &probe, &filter, &ffmpeg::passthrough())?
         };
         stop.hold(frames.child());
         let mut decoding = Decoding { frames, recipe: self.clone(), probe, first: None };
@@ -162,6 +169,11 @@ impl Stream for Decoding {
             None => self.end(),
         }
     }
+}
+
+fn crop_filter(region: Region) -> String {
+    let Region { size: Size { width, height }, x, y } = region;
+    format!("crop={width}:{height}:{x}:{y}")
 }
 
 /// A URL without what follows `user:` in it.

@@ -7,6 +7,7 @@ pub mod barcode;
 mod decoded;
 mod inbox;
 mod pace;
+mod screen;
 mod slides;
 pub mod spec;
 mod still;
@@ -19,9 +20,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dreamglass_engine::Picture;
+use dreamglass_engine::{Picture, Size};
 
 use self::decoded::{Recipe, decoded};
+use self::screen::screen;
 use self::slides::Slides;
 use self::spec::SourceSpec;
 use self::still::Still;
@@ -59,9 +61,23 @@ pub trait Source: Send {
     fn describe(&self) -> String;
 }
 
-/// What is asked of sources that can choose.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Frames per second of a screen, where none are asked for.
+const SCREEN_FPS: u32 = 30;
+
+/// What is asked of devices that can choose; they come as near as they can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Size of a camera's pictures.
+    pub size: Option<Size>,
+    /// Frames per second of a camera or screen.
+    pub fps: Option<u32>,
+}
+
+/// How a source is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
+    /// For cameras and screens.
+    pub wish: Wish,
     /// Starts again at the end of videos and slide shows.
     pub repeats: bool,
     /// How long a slide show shows each picture.
@@ -70,7 +86,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { repeats: false, slide_time: Duration::from_secs(5) }
+        Self { wish: Wish::default(), repeats: false, slide_time: Duration::from_secs(5) }
     }
 }
 
@@ -81,7 +97,8 @@ pub fn open(spec: &SourceSpec, options: &Options) -> Result<Box<dyn Source>> {
         SourceSpec::Synthetic { size, fps } => Box::new(Synthetic::new(*size, *fps)),
         SourceSpec::Path(path) => return open_path(path, options),
         SourceSpec::Url(url) => Box::new(decoded(Recipe::url(url, options.repeats))?),
-        SourceSpec::Screen(_) | SourceSpec::Camera(_) => return Err(bad_input("not there yet")),
+        SourceSpec::Screen(region) => Box::new(screen(*region, options.wish.fps.unwrap_or(SCREEN_FPS))?),
+        SourceSpec::Camera(_) => return Err(bad_input("not there yet")),
     })
 }
 

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn source(folder: &TempDir, repeats: bool) -> Result<Box<dyn Source>> {
-        let options = Options { repeats, slide_time: Duration::from_millis(100) };
+        let options = Options { repeats, slide_time: Duration::from_millis(100), ..Options::default() };
         open(&folder.path().to_string_lossy().parse().unwrap(), &options)
     }
 
