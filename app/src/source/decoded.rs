@@ -19,6 +19,9 @@ const MAX_PROBE: Duration = Duration::from_secs(15);
 /// Silence of a stream after which a new connection is made.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
+/// How long a URL or device may take to its first frame.
+const MAX_OPENING: Duration = Duration::from_secs(30);
+
 /// Frames that are decoded ahead of their time.
 const AHEAD: usize = 2;
 
@@ -97,7 +100,8 @@ pub fn decoded(recipe: Recipe) -> Result<Worker> {
     let policy = if recipe.is_paced { Policy::Wait(AHEAD) } else { Policy::Newest };
     let max_silence = recipe.retries.then_some(MAX_SILENCE);
     let first_wait = recipe.first_wait;
-    Worker::start(recipe, Habits { policy, first_wait, max_silence, ends_soon: true })
+    let max_opening = recipe.retries.then_some(MAX_OPENING);
+    Worker::start(recipe, Habits { policy, first_wait, max_silence, max_opening })
 }
 
 impl Feed for Recipe {

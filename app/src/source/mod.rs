@@ -4,6 +4,7 @@ pub mod picture;
 pub mod video;
 
 pub mod barcode;
+pub mod camera;
 mod decoded;
 mod inbox;
 mod pace;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use dreamglass_engine::{Picture, Size};
 
+use self::camera::camera;
 use self::decoded::{Recipe, decoded};
 use self::screen::screen;
 use self::slides::Slides;
@@ -98,7 +100,7 @@ pub fn open(spec: &SourceSpec, options: &Options) -> Result<Box<dyn Source>> {
         SourceSpec::Path(path) => return open_path(path, options),
         SourceSpec::Url(url) => Box::new(decoded(Recipe::url(url, options.repeats))?),
         SourceSpec::Screen(region) => Box::new(screen(*region, options.wish.fps.unwrap_or(SCREEN_FPS))?),
-        SourceSpec::Camera(_) => return Err(bad_input("not there yet")),
+        SourceSpec::Camera(choice) => Box::new(camera(choice.clone(), options.wish)?),
     })
 }
 

@@ -53,15 +53,15 @@ pub struct Habits {
     pub first_wait: Duration,
     /// Silence after which something is wrong.
     pub max_silence: Option<Duration>,
-    /// Whether the thread surely ends soon after it was asked to, so that its end is waited for.
-    pub ends_soon: bool,
+    /// How long it may take from the opening to the first picture.
+    pub max_opening: Option<Duration>,
 }
 
 /// Seconds before a new try: 1, 2, 4, 8, 8, ...
 pub const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a stream that says nothing may take to its first frame.
-const MAX_OPENING: Duration = Duration::from_secs(30);
+/// How long the end of a thread is waited for: a driver may hang, and must not take the program along.
+const MAX_ENDING: Duration = Duration::from_secs(2);
 
 /// Times that the wait doubles.
 const DOUBLINGS: u32 = 3;
@@ -86,8 +86,13 @@ impl Worker {
     pub fn start(feed: impl Feed, habits: Habits) -> Result<Self> {
         let (inbox, stop) = (Arc::new(Inbox::new(habits.policy)), Stop::default());
         let thread = {
-            let mut labour =
-                Labour { inbox: Arc::clone(&inbox), stop: stop.clone(), index: 0, last_trouble: None };
+            let mut labour = Labour {
+                inbox: Arc::clone(&inbox),
+                stop: stop.clone(),
+                index: 0,
+                lost: 0,
+                last_trouble: None,
+            };
             let named = thread::Builder::new().name("source".into());
             named.spawn(move || labour.run(feed, habits.first_wait))?
         };
@@ -116,13 +121,20 @@ impl Worker {
                 }
                 Some(Said::Failed(error)) => return Err(error),
                 _ if self.is_gone() => return Err(anyhow!("the source's thread panicked")),
-                // The opening then fails, and says why.
-                _ if self.habits.max_silence.is_some() && self.heard.elapsed() > MAX_OPENING => {
-                    self.stop.end_child();
-                }
-                _ => {}
+                _ => self.check_opening()?,
             }
         }
+    }
+    fn check_opening(&self) -> Result<()> {
+        let Some(max) = self.habits.max_opening.filter(|max| self.heard.elapsed() > *max) else {
+            return Ok(());
+        };
+        // The opening then fails, and says why. What hangs in a driver cannot.
+        self.stop.end_child();
+        if self.heard.elapsed() < max + MAX_ENDING {
+            return Ok(());
+        }
+        Err(anyhow!("no picture came in {} s", max.as_secs_f32()))
     }
     fn is_gone(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -204,9 +216,9 @@ impl Source for Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.raise();
-        if let Some(thread) = self.thread.take().filter(|_| self.habits.ends_soon) {
-            // One that panicked has already said so.
-            let _ = thread.join();
+        let asked = Instant::now();
+        while !self.is_gone() && asked.elapsed() < MAX_ENDING {
+            thread::sleep(Duration::from_millis(2));
         }
     }
 }
@@ -216,6 +228,7 @@ struct Labour {
     inbox: Arc<Inbox>,
     stop: Stop,
     index: u64,
+    lost: u64,
     last_trouble: Option<String>,
 }
 
@@ -251,12 +264,19 @@ impl Labour {
                     self.say(Said::Picture { index: self.index, at: Instant::now(), picture });
                     self.last_trouble = None;
                 }
-                Next::Lost(why) => tracing::warn!("frame {} is lost: {why}", self.index),
+                Next::Lost(why) => self.lost(&why),
                 Next::End => return Ok(()),
             }
             self.index += 1;
         }
         Ok(())
+    }
+    /// Told for the 1st, 2nd, 4th, 8th...: a camera that sends nothing else would fill the log.
+    fn lost(&mut self, why: &str) {
+        self.lost += 1;
+        if self.lost.is_power_of_two() {
+            tracing::warn!("{} frames could not be read so far; the last one: {why}", self.lost);
+        }
     }
     fn say(&self, said: Said) {
         self.inbox.put(said, &self.stop);

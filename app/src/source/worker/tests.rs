@@ -11,6 +11,7 @@ use super::*;
 #[derive(Clone)]
 enum Turn {
     Refused(&'static str),
+    Hangs,
     Gives(u64, Then),
 }
 
@@ -41,6 +42,10 @@ impl Feed for Script {
                 rate: self.rate,
             }),
             Some(Turn::Refused(why)) => bail!(why),
+            Some(Turn::Hangs) => {
+                stop.sleep(Duration::from_secs(60));
+                bail!("stopped")
+            }
             None => bail!("the script is over"),
         }
     }
@@ -72,7 +77,7 @@ fn start(turns: &[Turn], rate: Option<f64>) -> Result<Worker> {
         policy,
         first_wait: Duration::from_millis(5),
         max_silence: Some(Duration::from_millis(150)),
-        ends_soon: true,
+        max_opening: Some(Duration::from_millis(300)),
     };
     Worker::start(Script { turns: turns.iter().cloned().collect(), rate }, habits)
 }
@@ -113,6 +118,12 @@ fn it_comes_back_after_trouble() {
 fn what_never_worked_is_an_error() {
     let error = start(&[Turn::Refused("no such camera"), Turn::Gives(1, Then::Ends)], None);
     assert_eq!(error.err().unwrap().to_string(), "no such camera");
+}
+
+#[test]
+fn what_hangs_while_it_is_opened_is_given_up() {
+    let error = start(&[Turn::Hangs], None).err().unwrap().to_string();
+    assert_eq!(error, "no picture came in 0.3 s");
 }
 
 #[test]
