@@ -8,6 +8,7 @@ mod ffmpeg;
 mod interrupt;
 mod model;
 mod pipeline;
+#[allow(dead_code, reason = "the live command is the first to use most of it")]
 mod sink;
 #[allow(dead_code, reason = "the live command is the first to use most of it")]
 mod source;

@@ -28,7 +28,7 @@ pub fn run(arguments: &VideoArgs) -> Result<ExitCode> {
     let frames =
         Frames::open(&arguments.input, &probe)?.take(arguments.frames.map_or(usize::MAX, |n| n as usize));
     let sound = probe.has_audio.then_some(arguments.input.as_path());
-    let mut writer = output.start(&Form { size: settings.size, rate: &probe.rate, sound })?;
+    let mut writer = output.start(&Form { size: settings.size, rate: &probe.rate, sound, is_live: false })?;
     let interrupted = interrupt::watch()?;
     let bar = progress(&probe, arguments.frames);
     let started = Instant::now();

@@ -14,7 +14,7 @@ pub mod spec;
 mod still;
 mod stop;
 mod synthetic;
-mod test_card;
+pub mod test_card;
 mod worker;
 
 use std::path::Path;

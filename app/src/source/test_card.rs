@@ -45,7 +45,6 @@ pub struct TestCard {
 }
 
 /// Card number `index` of `size`, always the same one.
-#[cfg(test)]
 pub fn test_card(size: Size, index: u64) -> anyhow::Result<Picture> {
     TestCard::new(size).draw(index)
 }
