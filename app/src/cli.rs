@@ -1,11 +1,13 @@
 //! The command line, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dreamglass_engine::kernels::gpu::AdapterChoice;
 
+use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
+use crate::preset::Configuration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,13 +145,31 @@ pub struct VerifyArgs {
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
-    /// Model folder in diffusers' layout, or `demo` for the one inside the program
-    #[arg(long, value_name = "DIR", default_value = "demo")]
-    pub model: PathBuf,
-    /// Adapter by index or part of its name, see `dreamglass devices`
-    #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", default_value = "auto")]
-    #[arg(value_parser = adapter)]
-    pub adapter: AdapterChoice,
+    /// Model folder in diffusers' layout, or `demo` for the one inside the program [default: demo]
+    #[arg(long, value_name = "DIR", env = "DREAMGLASS_MODEL", hide_env = true)]
+    model: Option<PathBuf>,
+    /// Adapter by index or part of its name, see `dreamglass devices` [default: auto]
+    #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", value_parser = adapter)]
+    adapter: Option<AdapterChoice>,
+}
+
+impl PlaceArgs {
+    /// The model's folder, or its name.
+    pub fn model(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(EMBEDDED_NAME))
+    }
+    /// The adapter.
+    pub fn adapter(&self) -> AdapterChoice {
+        self.adapter.clone().unwrap_or_default()
+    }
+    /// Takes what was not said from a configuration.
+    pub fn complete(&mut self, configuration: &Configuration) -> Result<(), String> {
+        self.model = self.model.take().or_else(|| configuration.model.clone());
+        if let (None, Some(text)) = (&self.adapter, &configuration.adapter) {
+            self.adapter = Some(adapter(text)?);
+        }
+        Ok(())
+    }
 }
 
 /// How a model is loaded to make pictures.

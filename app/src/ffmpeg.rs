@@ -1,9 +1,12 @@
 //! The system's ffmpeg: finding it, asking about files, and what its children have to say.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -12,6 +15,15 @@ use crate::failure::bad_input;
 
 /// How much of a child's last words is kept, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// How much of a child's answer is read, in bytes.
+const MAX_ANSWER_BYTES: u64 = 1 << 20;
+
+/// Frames per second of what does not say.
+const DEFAULT_FPS: f64 = 30.0;
+
+/// How often a child is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(10);
 
 /// H.264 encoders that ffmpeg may be built with, the best first, and MPEG-4, which it always has.
 const ENCODERS: [&str; 5] = ["libx264", "h264_videotoolbox", "h264_mf", "libopenh264", "mpeg4"];
@@ -29,6 +41,13 @@ pub struct Probe {
     pub frames: Option<u64>,
     /// Whether there is sound to keep.
     pub has_audio: bool,
+}
+
+impl Probe {
+    /// The rate as a number.
+    pub fn fps(&self) -> f64 {
+        frame_rate(&self.rate).unwrap_or(DEFAULT_FPS)
+    }
 }
 
 /// A command for `ffmpeg` or `ffprobe`. It lives in a process group of its own, so that Ctrl-C in a
@@ -71,29 +90,102 @@ pub fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
     }))
 }
 
+/// Something that ffmpeg reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Options that go before it.
+    pub options: Vec<String>,
+    /// What follows `-i`.
+    pub url: OsString,
+    /// What people call it; without passwords.
+    pub shown: String,
+}
+
+impl Input {
+    /// A file.
+    pub fn file(path: &Path) -> Self {
+        Self { options: Vec::new(), url: input_url(path), shown: path.display().to_string() }
+    }
+    /// A child's message about it, with the name that people know.
+    fn said(&self, message: &str) -> String {
+        message.trim().replace(&*self.url.to_string_lossy(), &self.shown)
+    }
+}
+
 /// Asks ffprobe about a video file.
 pub fn probe(path: &Path) -> Result<Probe> {
     if !path.is_file() {
         return Err(bad_input(format!("{}: there is no such file", path.display())));
     }
+    probe_input(&Input::file(path), "not a video", || false)
+}
+
+/// Asks ffprobe about anything until it `is_enough`. `verdict` is what a refusal means.
+pub fn probe_input(input: &Input, verdict: &str, is_enough: impl Fn() -> bool) -> Result<Probe> {
     let entries = "stream=codec_type,width,height,avg_frame_rate,r_frame_rate,nb_frames,duration:\
                    stream_tags=rotate:stream_side_data=rotation:format=duration";
-    let output = command("ffprobe")
-        .args(["-show_entries", entries, "-of", "json"])
-        .arg(input_url(path))
-        .output()
-        .map_err(|e| not_started("ffprobe", &e))?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        return Err(bad_input(format!("{}: not a video: {}", path.display(), message.trim())));
+    let mut command = command("ffprobe");
+    command.args(["-show_entries", entries, "-of", "json"]).args(&input.options).arg(&input.url);
+    let Input { shown, .. } = input;
+    let Some(answer) = answer(&mut command, is_enough)? else {
+        return Err(bad_input(format!("{shown}: {verdict}: it does not answer")));
+    };
+    if !answer.is_success {
+        return Err(bad_input(format!("{shown}: {verdict}: {}", input.said(&answer.message))));
     }
-    let json = serde_json::from_slice(&output.stdout).context("ffprobe did not answer in JSON")?;
-    from_json(&json).map_err(|message| bad_input(format!("{}: {message}", path.display())))
+    let json = serde_json::from_slice(&answer.text).context("ffprobe did not answer in JSON")?;
+    from_json(&json).map_err(|message| bad_input(format!("{shown}: {message}")))
+}
+
+/// What a child printed.
+struct Answer {
+    is_success: bool,
+    text: Vec<u8>,
+    message: String,
+}
+
+/// Runs a child to its end, or ends it when it `is_enough` and returns none.
+fn answer(command: &mut Command, is_enough: impl Fn() -> bool) -> Result<Option<Answer>> {
+    let mut child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let messages = listen(&mut child);
+    let mut stdout = child.stdout.take().context("a child has no output")?;
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        // A cut answer shows as broken JSON.
+        let _ = stdout.by_ref().take(MAX_ANSWER_BYTES).read_to_end(&mut text);
+        text
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for a child")? {
+            break status;
+        }
+        if is_enough() {
+            let _ = child.kill();
+            child.wait().context("waiting for a child")?;
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    };
+    let text = reader.join().unwrap_or_default();
+    let message = messages.and_then(|m| m.join().ok()).unwrap_or_default();
+    Ok(Some(Answer { is_success: status.success(), text, message }))
+}
+
+/// The options that hand on every frame as it comes, neither doubled nor dropped.
+pub fn passthrough() -> [&'static str; 2] {
+    // 5.1 renamed the option and later releases warn about the old name.
+    static HAS_FPS_MODE: OnceLock<bool> = OnceLock::new();
+    let has = *HAS_FPS_MODE.get_or_init(|| {
+        let mut help = command("ffmpeg");
+        let answer = answer(help.args(["-hide_banner", "-h", "long"]), || false);
+        answer.is_ok_and(|a| a.is_some_and(|a| String::from_utf8_lossy(&a.text).contains("-fps_mode")))
+    });
+    [if has { "-fps_mode" } else { "-vsync" }, if has { "passthrough" } else { "0" }]
 }
 
 /// The path so that ffmpeg reads it as a file whatever its name looks like.
-pub fn input_url(path: &Path) -> std::ffi::OsString {
-    let mut url = std::ffi::OsString::from("file:");
+pub fn input_url(path: &Path) -> OsString {
+    let mut url = OsString::from("file:");
     url.push(path);
     url
 }

@@ -6,6 +6,7 @@ mod config;
 mod failure;
 mod ffmpeg;
 mod interrupt;
+mod live;
 mod model;
 mod parameters;
 mod pipeline;

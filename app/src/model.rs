@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::failure::bad_input;
 
 /// Name of the model inside the program.
-const EMBEDDED_NAME: &str = "demo";
+pub const EMBEDDED_NAME: &str = "demo";
 
 /// File of a model that names its looks; ours, diffusers ignores it.
 const LOOKS_FILE: &str = "looks.json";

@@ -21,6 +21,8 @@ pub mod text;
 pub mod weights;
 
 pub use dreamglass_kernels as kernels;
+pub use dreamglass_kernels::exec::GpuTensor;
+pub use dreamglass_kernels::gpu::Gpu;
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use frame::{Fit, Picture, Size};

@@ -15,7 +15,7 @@ use crate::{model, source};
 pub fn run(arguments: &ImageArgs) -> Result<ExitCode> {
     let output = PictureFile::new(&arguments.output)?;
     let picture = source::picture::read(&arguments.input)?;
-    let files = model::files(&arguments.engine.place.model)?;
+    let files = model::files(arguments.engine.place.model())?;
     let style = Style::new(&arguments.style, &Configuration::default(), &files)?;
     let mut engine = config::engine(&arguments.engine, &files)?;
     let settings = style.settings(&engine, picture.size())?;

@@ -21,7 +21,7 @@ use crate::{interrupt, model, pipeline};
 pub fn run(arguments: &VideoArgs) -> Result<ExitCode> {
     let output = VideoFile::new(&arguments.output)?;
     let probe = ffmpeg::probe(&arguments.input)?;
-    let files = model::files(&arguments.engine.place.model)?;
+    let files = model::files(arguments.engine.place.model())?;
     let style = Style::new(&arguments.style, &Configuration::default(), &files)?;
     let mut engine = config::engine(&arguments.engine, &files)?;
     let settings = style.settings(&engine, Size::new(probe.width, probe.height))?;
@@ -29,7 +29,7 @@ pub fn run(arguments: &VideoArgs) -> Result<ExitCode> {
     let frames =
         Frames::open(&arguments.input, &probe)?.take(arguments.frames.map_or(usize::MAX, |n| n as usize));
     let sound = probe.has_audio.then_some(arguments.input.as_path());
-    let mut writer = output.start(&Form { size: settings.size, rate: &probe.rate, sound })?;
+    let mut writer = output.start(&Form { size: settings.size, rate: &probe.rate, sound, is_live: false })?;
     let interrupted = interrupt::watch()?;
     let bar = progress(&probe, arguments.frames);
     let started = Instant::now();

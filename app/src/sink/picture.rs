@@ -34,10 +34,13 @@ pub struct PictureFile {
 impl PictureFile {
     /// Checks name and folder; nothing is written yet.
     pub fn new(path: &Path) -> Result<Self> {
-        let format = ImageFormat::from_path(path).ok().filter(|f| FORMATS.contains(f)).ok_or_else(|| {
+        Ok(Self { format: Self::check_name(path)?, file: Unfinished::new(path)? })
+    }
+    /// The format that a name asks for.
+    pub fn check_name(path: &Path) -> Result<ImageFormat> {
+        ImageFormat::from_path(path).ok().filter(|f| FORMATS.contains(f)).ok_or_else(|| {
             bad_input(format!("{}: expected the extension png, jpg, webp, bmp, gif or tiff", path.display()))
-        })?;
-        Ok(Self { format, file: Unfinished::new(path)? })
+        })
     }
     /// Writes the picture.
     pub fn write(self, picture: Picture) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A file under a name of its own until it is complete.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -41,6 +42,22 @@ impl Unfinished {
     pub fn finish(self) -> Result<()> {
         fs::rename(&self.path, &self.target)
             .with_context(|| format!("cannot write {}", self.target.display()))
+    }
+    /// Keeps an incomplete file, under another name where its target exists already. Where it is, if
+    /// there is anything in it.
+    pub fn salvage(self) -> Option<PathBuf> {
+        fs::metadata(&self.path).ok().filter(|m| m.is_file() && m.len() > 0)?;
+        let place = if self.target.exists() { self.incomplete_name() } else { self.target.clone() };
+        fs::rename(&self.path, &place).ok().map(|()| place)
+    }
+    /// `out.mp4` as `out-incomplete.mp4`, or with a number.
+    fn incomplete_name(&self) -> PathBuf {
+        let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (stem, extension) = (part(self.target.file_stem()), part(self.target.extension()));
+        let named =
+            |number: &str| self.target.with_file_name(format!("{stem}-incomplete{number}.{extension}"));
+        let numbered = (2..).map(|n| named(&format!("-{n}")));
+        std::iter::once(named("")).chain(numbered).find(|p| !p.exists()).unwrap_or_else(|| named(""))
     }
 }
 

@@ -1,19 +1,18 @@
-//! Video files, encoded by a child ffmpeg that reads raw pixels from a pipe.
+//! Video files, encoded by a child ffmpeg.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread::JoinHandle;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use dreamglass_engine::{Picture, Size};
 
+use super::encoder::{Encoder, read_pictures};
 use super::unfinished::Unfinished;
 use crate::failure::bad_input;
 use crate::ffmpeg;
 
 /// Containers that hold H.264 and AAC.
-const EXTENSIONS: [&str; 4] = ["mp4", "mov", "m4v", "mkv"];
+pub const EXTENSIONS: [&str; 4] = ["mp4", "mov", "m4v", "mkv"];
 
 /// A video file to be written.
 #[derive(Debug)]
@@ -28,14 +27,6 @@ pub struct VideoWriter {
     file: Unfinished,
 }
 
-/// The child that encodes.
-#[derive(Debug)]
-struct Encoder {
-    child: Child,
-    pixels: Option<ChildStdin>,
-    messages: Option<JoinHandle<String>>,
-}
-
 /// What a video is made of besides its pictures.
 #[derive(Debug, Clone)]
 pub struct Form<'a> {
@@ -45,6 +36,8 @@ pub struct Form<'a> {
     pub rate: &'a str,
     /// File whose sound is kept.
     pub sound: Option<&'a Path>,
+    /// Whether it is encoded while it happens: fast, and playable even when it breaks off.
+    pub is_live: bool,
 }
 
 impl VideoFile {
@@ -62,23 +55,20 @@ impl VideoFile {
         let mut command = ffmpeg::command("ffmpeg");
         arguments(&mut command, form, ffmpeg::encoder()?);
         command.arg(ffmpeg::input_url(self.file.path()));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = ffmpeg::start(&mut command)?;
-        let messages = ffmpeg::listen(&mut child);
-        let pixels = child.stdin.take();
-        Ok(VideoWriter { encoder: Encoder { child, pixels, messages }, file: self.file })
+        Ok(VideoWriter { encoder: Encoder::start(&mut command)?, file: self.file })
     }
 }
 
 fn arguments(command: &mut Command, form: &Form<'_>, encoder: &str) {
-    let Form { size, rate, sound } = form;
-    command.args(["-y", "-f", "rawvideo", "-pix_fmt", "rgba", "-r", rate, "-s"]);
-    command.arg(format!("{}x{}", size.width, size.height)).args(["-i", "pipe:0"]);
+    let Form { size, rate, sound, is_live } = form;
+    read_pictures(command, *size, rate);
     if let Some(path) = sound {
         command.arg("-i").arg(ffmpeg::input_url(path)).args(["-map", "0:v", "-map", "1:a:0", "-c:a", "aac"]);
         command.arg("-shortest");
     }
     let quality: &[&str] = match encoder {
+        // The processor has a stream to keep up with.
+        "libx264" if *is_live => &["-crf", "20", "-preset", "veryfast"],
         "libx264" => &["-crf", "18", "-preset", "fast"],
         "mpeg4" => &["-q:v", "3"],
         _ => &["-b:v", "8M"],
@@ -87,45 +77,37 @@ fn arguments(command: &mut Command, form: &Form<'_>, encoder: &str) {
     // Players take untagged small video for BT.601 and untagged large video for BT.709.
     command.args(["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"]);
     command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]);
-    command.args(["-movflags", "+faststart"]);
+    if *is_live {
+        // Every two seconds or so a part is complete and stays playable whatever happens after it.
+        command.args(["-g", "60", "-movflags", "+frag_keyframe+empty_moov+default_base_moof"]);
+    } else {
+        command.args(["-movflags", "+faststart"]);
+    }
 }
 
 impl VideoWriter {
     /// Encodes one more picture.
     pub fn write(&mut self, picture: &Picture) -> Result<()> {
-        let pixels = self.encoder.pixels.as_mut().context("the video is already finished")?;
-        match pixels.write_all(picture.rgba()) {
-            Ok(()) => Ok(()),
-            Err(broken) => {
-                // Why the pipe broke is what ffmpeg said before it left.
-                self.encoder.close()?;
-                Err(broken).context("writing to ffmpeg")
-            }
-        }
+        self.encoder.write(picture)
+    }
+    /// Encodes what is left. Whoever may want to salvage a failure calls this before `finish`.
+    pub fn close(&mut self) -> Result<()> {
+        self.encoder.close()
     }
     /// Ends the file and puts it in its place.
     pub fn finish(mut self) -> Result<()> {
         self.encoder.close()?;
         self.file.finish()
     }
-}
-
-impl Encoder {
-    fn close(&mut self) -> Result<()> {
-        drop(self.pixels.take());
-        let status = self.child.wait().context("waiting for ffmpeg")?;
-        let message = self.messages.take().and_then(|m| m.join().ok()).unwrap_or_default();
-        if !status.success() {
-            bail!("ffmpeg could not encode the video ({status}): {message}");
-        }
-        Ok(())
+    /// Keeps what there is of a live video that failed: where it is, if there is any.
+    pub fn salvage(mut self) -> Option<PathBuf> {
+        // It has failed before, and says nothing new.
+        let _ = self.encoder.close();
+        self.file.salvage()
     }
-}
-
-impl Drop for Encoder {
-    fn drop(&mut self) {
-        // A video that was not finished is not wanted; a child that has already gone is no news.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Its process, for a test to end.
+    #[cfg(test)]
+    pub fn child(&mut self) -> &mut std::process::Child {
+        self.encoder.child()
     }
 }

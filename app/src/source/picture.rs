@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use dreamglass_engine::Picture;
 use dreamglass_engine::frame::{MAX_SIDE, Size};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbaImage};
+use image::codecs::gif::GifDecoder;
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbaImage};
 
 use crate::failure::bad_input;
 
@@ -17,6 +18,21 @@ const MAX_DECODED_BYTES: u64 = MAX_SIDE as u64 * MAX_SIDE as u64 * 8 * 2;
 /// Reads a picture and turns it upright. Sizes are checked before any pixel is decoded.
 pub fn read(path: &Path) -> Result<Picture> {
     decode(path).with_context(|| path.display().to_string())
+}
+
+/// Whether a file's contents are a picture that [`read`] accepts; an animation is none.
+pub fn is_still(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().ok();
+    let format = reader.as_ref().and_then(ImageReader::format).filter(ImageFormat::reading_enabled);
+    match (format, reader) {
+        (Some(ImageFormat::Gif), Some(reader)) => {
+            // One that cannot be decoded is reported as a broken picture.
+            let frames = GifDecoder::new(reader.into_inner()).map(|d| d.into_frames().take(2).count());
+            frames.map_or(true, |count| count < 2)
+        }
+        (format, _) => format.is_some(),
+    }
 }
 
 fn decode(path: &Path) -> Result<Picture> {

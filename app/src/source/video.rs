@@ -1,48 +1,67 @@
-//! Video files, decoded by a child ffmpeg that writes raw pixels to a pipe.
+//! Video, decoded by a child ffmpeg that writes raw pixels to a pipe.
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use dreamglass_engine::Picture;
 use dreamglass_engine::frame::{MAX_SIDE, Size};
 
+use super::stop::SharedChild;
 use crate::failure::bad_input;
-use crate::ffmpeg::{self, Probe};
+use crate::ffmpeg::{self, Input, Probe};
 
-/// The frames of a file in order, at a constant rate.
+/// The frames of a video in order.
 pub struct Frames {
-    child: Child,
+    child: SharedChild,
     pixels: ChildStdout,
     messages: Option<JoinHandle<String>>,
+    name: String,
     size: Size,
     read: u64,
     is_over: bool,
+    failure: Option<String>,
 }
 
 impl Frames {
-    /// Starts decoding.
+    /// Starts decoding a file, at a constant rate.
     pub fn open(path: &Path, probe: &Probe) -> Result<Self> {
+        Self::start(&Input::file(path), probe, &format!("fps={}", probe.rate), &[])
+    }
+
+    /// Starts decoding. `filter` is what happens to frames, `options` how they are written.
+    pub fn start(input: &Input, probe: &Probe, filter: &str, options: &[&str]) -> Result<Self> {
         let size = Size::new(probe.width, probe.height);
+        let name = input.shown.clone();
         if size.width > MAX_SIDE || size.height > MAX_SIDE {
             let Size { width, height } = size;
-            let message = format!(
-                "{}: has {width}x{height} pixels; sides up to {MAX_SIDE} are accepted",
-                path.display()
-            );
+            let message = format!("{name}: has {width}x{height} pixels; sides up to {MAX_SIDE} are accepted");
             return Err(bad_input(message));
         }
-        let mut command = ffmpeg::command("ffmpeg");
-        // The size is fixed here so that a change inside the file cannot shift the pixels.
-        let filter = format!("fps={},scale={}:{}", probe.rate, size.width, size.height);
-        command.arg("-i").arg(ffmpeg::input_url(path));
-        command.args(["-map", "0:v:0", "-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgba", "pipe:1"]);
+        let mut command = arguments(input, size, filter, options);
         let mut child = ffmpeg::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let messages = ffmpeg::listen(&mut child);
         let pixels = child.stdout.take().context("ffmpeg has no output")?;
-        Ok(Self { child, pixels, messages, size, read: 0, is_over: false })
+        let child = Arc::new(Mutex::new(child));
+        Ok(Self { child, pixels, messages, name, size, read: 0, is_over: false, failure: None })
+    }
+
+    /// The child, for whoever has to end it.
+    pub fn child(&self) -> SharedChild {
+        Arc::clone(&self.child)
+    }
+
+    /// Frames so far.
+    pub fn decoded(&self) -> u64 {
+        self.read
+    }
+
+    /// After the last frame: what went wrong, if it was not the video's own end.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     fn frame(&mut self) -> Result<Option<Picture>> {
@@ -54,16 +73,30 @@ impl Frames {
             return Ok(Some(Picture::new(self.size, rgba)?));
         }
         self.is_over = true;
-        let status = self.child.wait().context("waiting for ffmpeg")?;
+        // It has closed its output, so it is about to go.
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = child.wait().context("waiting for ffmpeg")?;
         let message = self.messages.take().and_then(|m| m.join().ok()).unwrap_or_default();
         if self.read == 0 {
-            return Err(bad_input(format!("no frame can be decoded: {message}")));
+            return Err(bad_input(format!("{}: no frame can be decoded: {message}", self.name)));
         }
         if !status.success() {
-            tracing::warn!("the video ends after {} frames: {message}", self.read);
+            tracing::warn!("{} ends after {} frames: {message}", self.name, self.read);
+            self.failure = Some(if message.is_empty() { status.to_string() } else { message });
         }
         Ok(None)
     }
+}
+
+fn arguments(input: &Input, size: Size, filter: &str, options: &[&str]) -> Command {
+    let mut command = ffmpeg::command("ffmpeg");
+    command.args(&input.options).arg("-i").arg(&input.url);
+    // The size is fixed here so that a change inside the video cannot shift the pixels.
+    let comma = if filter.is_empty() { "" } else { "," };
+    let filter = format!("{filter}{comma}scale={}:{}", size.width, size.height);
+    command.args(["-map", "0:v:0", "-vf", &filter]).args(options);
+    command.args(["-f", "rawvideo", "-pix_fmt", "rgba", "pipe:1"]);
+    command
 }
 
 impl Iterator for Frames {
@@ -81,7 +114,8 @@ impl Iterator for Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         // It may have frames left that nobody wants; a child that has already gone is no news.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }

@@ -73,6 +73,8 @@ pub struct Status {
     pub lag: usize,
     /// How long a job takes.
     pub job_length: Option<Duration>,
+    /// Whether no frame waits or is under way.
+    pub is_idle: bool,
 }
 
 struct Running {
@@ -267,6 +269,7 @@ impl Live {
             layout: stream.and_then(Stream::active).map(|a| a.layout),
             lag: stream.map_or(0, Stream::lag),
             job_length: stream.and_then(Stream::job_length),
+            is_idle: stream.is_none_or(Stream::is_idle),
         }
     }
     /// The clean latents of the last job `[1,h,w,C]`, waiting for the device; for comparing with

@@ -381,6 +381,10 @@ impl<P> Stream<P> {
         let waiting = usize::from(self.pending.is_some()) + usize::from(self.measuring.is_some());
         (self.slots.len() + shows + waiting) as u64
     }
+    /// Whether nothing is under way or waits: only a batch may still hold frames.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_none() && self.measuring.is_none() && self.running.is_empty()
+    }
     /// How long a job takes, as far as is known.
     pub fn job_length(&self) -> Option<Duration> {
         self.job_length

@@ -38,9 +38,9 @@ struct Comparison {
 pub fn run(arguments: &VerifyArgs) -> Result<ExitCode> {
     let VerifyArgs { place, dtype, .. } = arguments;
     let tolerance = tolerance(arguments)?;
-    let files = model::files(&place.model)?;
+    let files = model::files(place.model())?;
     let reference = Reference::open(&arguments.reference)?;
-    let gpu = config::open_gpu(&place.adapter)?;
+    let gpu = config::open_gpu(&place.adapter())?;
     let subject = checks::Subject { gpu: &gpu, files: &files, dtype: config::dtype(*dtype) };
     let comparisons = checks::run(&subject, &reference)?;
     if comparisons.is_empty() {
@@ -53,7 +53,7 @@ pub fn run(arguments: &VerifyArgs) -> Result<ExitCode> {
     if arguments.json {
         let tensors: Vec<_> = comparisons.iter().map(|c| c.in_json(tolerance)).collect();
         let report = json!({
-            "model": place.model, "reference": arguments.reference, "dtype": subject.dtype.name(),
+            "model": place.model(), "reference": arguments.reference, "dtype": subject.dtype.name(),
             "adapter": gpu.summary().name, "tolerance": tolerance, "passed": passed, "tensors": tensors,
         });
         print(&format!("{report:#}\n"))?;

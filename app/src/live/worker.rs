@@ -1,0 +1,371 @@
+//! The engine's thread: the only one that drives the stream.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result};
+use dreamglass_engine::kernels::KernelError;
+use dreamglass_engine::kernels::submit::SubmissionTicket;
+use dreamglass_engine::live::{Builder, LiveOutput, Stages, Work};
+use dreamglass_engine::stream::{Frame, Layout};
+use dreamglass_engine::{Engine, EngineError, Live, Params};
+
+use super::drain::{Drain, Word};
+use super::feed::Feed;
+use super::{OnDevice, Phase, Start, Summary, View};
+use crate::sink::Sink;
+use crate::source::Captured;
+
+/// Longest time between looks at the stream when nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// How often a lost device is opened anew before giving up.
+const REOPENINGS: u32 = 3;
+
+/// Frames per second of recordings: cameras and screens rarely have more.
+pub const RECORDED_FPS: u32 = 30;
+
+/// What the engine's thread hears.
+pub enum Event {
+    /// A frame is in the slot.
+    Frame,
+    /// The source does not work now.
+    Trouble(String),
+    /// The source is over, or broken for good.
+    SourceEnd(Option<Error>),
+    /// Other parameters.
+    Set(Box<Params>),
+    /// Another sink.
+    AddSink(Box<dyn Sink>),
+    /// No sinks any more.
+    FinishSinks,
+    /// The device is done with something.
+    Done,
+    /// Plans are made.
+    Built(Layout, Box<Result<Stages, EngineError>>),
+    /// The end.
+    Quit,
+}
+
+/// State of the engine's thread.
+pub struct Worker {
+    start: Start,
+    view: Arc<Mutex<View>>,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    feed: Option<Feed>,
+    drains: Vec<Drain>,
+    waiter: Sender<SubmissionTicket>,
+    waiting: Option<JoinHandle<()>>,
+    building: Option<JoinHandle<()>>,
+    began: Instant,
+    frames: u64,
+    pictures: u64,
+    written: Vec<String>,
+    is_over: bool,
+    source_ended: bool,
+    source_error: Option<Error>,
+    reopened: u32,
+}
+
+impl Worker {
+    /// Starts the threads around it.
+    pub fn new(
+        mut start: Start,
+        view: Arc<Mutex<View>>,
+        events: Sender<Event>,
+        inbox: Receiver<Event>,
+    ) -> Result<Self> {
+        let source = std::mem::replace(&mut start.source, Box::new(Nothing));
+        let sinks = std::mem::take(&mut start.sinks);
+        let feed = Feed::start(source, events.clone())?;
+        let (waiter, tickets) = channel();
+        let done = events.clone();
+        let waiting = thread::Builder::new().name("device".into());
+        let waiting = waiting.spawn(move || wait(&tickets, &done)).context("cannot start a thread")?;
+        let mut worker = Self {
+            start,
+            view,
+            events,
+            inbox,
+            feed: Some(feed),
+            drains: Vec::new(),
+            waiter,
+            waiting: Some(waiting),
+            building: None,
+            began: Instant::now(),
+            frames: 0,
+            pictures: 0,
+            written: Vec::new(),
+            is_over: false,
+            source_ended: false,
+            source_error: None,
+            reopened: 0,
+        };
+        if !sinks.is_empty() {
+            worker.add_sinks(sinks)?;
+        }
+        Ok(worker)
+    }
+    /// Loads the model and runs the stream to its end.
+    pub fn run(mut self) -> Result<Summary> {
+        let result = self.load().and_then(|live| self.stream(live));
+        self.feed = None;
+        self.finish_sinks();
+        let (waiter, _) = channel();
+        drop(std::mem::replace(&mut self.waiter, waiter));
+        for thread in [self.waiting.take(), self.building.take()].into_iter().flatten() {
+            let _ = thread.join();
+        }
+        let mut view = self.view();
+        view.is_over = true;
+        let (statistics, shown) = (view.statistics.summary(), view.statistics.shown);
+        drop(view);
+        (self.start.wake)();
+        match self.source_error.take().filter(|_| self.start.ends_with_source) {
+            Some(error) if result.is_ok() => Err(error),
+            _ => result.map(|()| Summary { statistics, written: self.written, shown }),
+        }
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view());
+        (self.start.wake)();
+    }
+    fn load(&self) -> Result<Live> {
+        let Start { gpu, files, options, .. } = &self.start;
+        let engine = Engine::load(gpu, files, options)?;
+        let params = self.view().params.clone();
+        let mut live = Live::new(&engine, params)?;
+        live.set_read_back(!self.drains.is_empty());
+        self.change(|view| view.phase = Phase::Waiting);
+        Ok(live)
+    }
+    fn stream(&mut self, mut live: Live) -> Result<()> {
+        while !self.is_over {
+            match self.turn(&mut live) {
+                Ok(()) => {}
+                Err(EngineError::Kernel(lost @ KernelError::DeviceLost { .. })) => {
+                    live = self.recover(lost)?
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+    /// Hears what happened and drives the stream once.
+    fn turn(&mut self, live: &mut Live) -> Result<(), EngineError> {
+        let now = self.began.elapsed();
+        let patience = live.wake_at().map_or(IDLE, |at| at.saturating_sub(now).min(IDLE));
+        match self.inbox.recv_timeout(patience) {
+            Ok(event) => self.hear(event, live)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.is_over = true,
+        }
+        while let Ok(event) = self.inbox.try_recv() {
+            self.hear(event, live)?;
+        }
+        let now = self.began.elapsed();
+        for work in live.drive(now)? {
+            match work {
+                Work::Build(builder) => self.build(builder),
+                Work::Wait(ticket) => {
+                    // It ends only after this thread.
+                    let _ = self.waiter.send(ticket);
+                }
+            }
+        }
+        while let Some(output) = live.next_output() {
+            self.show(output);
+        }
+        self.report(live);
+        let is_done = self.source_ended && live.status().is_idle;
+        self.is_over |= is_done && self.start.ends_with_source;
+        Ok(())
+    }
+    fn hear(&mut self, event: Event, live: &mut Live) -> Result<(), EngineError> {
+        match event {
+            Event::Frame => self.push(live),
+            Event::Trouble(reason) => self.change(|view| view.complain(reason)),
+            Event::SourceEnd(error) => {
+                // A frame may still be in the slot.
+                self.push(live);
+                self.source_ended = true;
+                self.change(|view| {
+                    view.phase = Phase::Ended;
+                    if let Some(error) = &error {
+                        view.complain(format!("{error:#}"));
+                    }
+                });
+                self.source_error = error;
+            }
+            Event::Set(params) => self.set(*params, live),
+            Event::AddSink(sink) => {
+                if let Err(error) = self.add_sinks(vec![sink]) {
+                    self.change(|view| view.complain(format!("{error:#}")));
+                }
+                live.set_read_back(!self.drains.is_empty());
+            }
+            Event::FinishSinks => {
+                self.finish_sinks();
+                live.set_read_back(false);
+            }
+            Event::Done => {}
+            Event::Built(layout, stages) => {
+                if let Some(building) = self.building.take() {
+                    let _ = building.join();
+                }
+                live.install(layout, *stages);
+            }
+            Event::Quit => self.is_over = true,
+        }
+        Ok(())
+    }
+    fn push(&mut self, live: &mut Live) {
+        let Some(frame) = self.feed.as_ref().and_then(|feed| feed.slot.take()) else { return };
+        let Captured { captured_at, picture, .. } = frame;
+        let mut view = self.view();
+        if view.wants_source {
+            view.source = Some(Arc::new(picture.clone()));
+        }
+        drop(view);
+        let captured_at = captured_at.saturating_duration_since(self.began);
+        let frame = Frame { id: self.frames, captured_at, picture };
+        self.frames += 1;
+        if let Err(error) = live.push(frame) {
+            self.change(|view| view.complain(error.to_string()));
+        }
+    }
+    fn set(&mut self, mut params: Params, live: &mut Live) {
+        self.start.looks.complete(&mut params);
+        let result = live.set(params);
+        self.change(|view| {
+            view.params = live.params().clone();
+            if let Err(error) = result {
+                view.complain(error.to_string());
+            }
+        });
+    }
+    fn build(&mut self, builder: Builder) {
+        let events = self.events.clone();
+        let layout = builder.layout();
+        let thread = thread::Builder::new().name("compiler".into()).spawn(move || {
+            let stages = builder.build();
+            let _ = events.send(Event::Built(layout, Box::new(stages)));
+        });
+        match thread {
+            Ok(thread) => self.building = Some(thread),
+            Err(error) => self.change(|view| view.complain(format!("cannot start a thread: {error}"))),
+        }
+    }
+    fn show(&mut self, output: LiveOutput) {
+        let LiveOutput { output, size, pixels, picture } = output;
+        self.pictures += 1;
+        let number = self.pictures;
+        if let Some(picture) = picture {
+            self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(&picture)));
+        }
+        self.change(|view| {
+            view.statistics.add(output.captured_at, output.done_at);
+            if let Some(pixels) = pixels {
+                view.picture = Some(OnDevice { pixels, size, number });
+            }
+            view.phase = if view.phase == Phase::Ended { Phase::Ended } else { Phase::Live };
+        });
+        self.is_over |= self.start.limit.is_some_and(|limit| self.pictures >= limit);
+    }
+    fn report(&self, live: &mut Live) {
+        let status = live.status();
+        let lost = self.feed.as_ref().map_or(0, |f| f.slot.dropped() + f.lost.load(Ordering::SeqCst));
+        let mut news = false;
+        let mut view = self.view();
+        while let Some(trouble) = live.next_trouble() {
+            view.complain(trouble);
+            news = true;
+        }
+        let phase = match view.phase {
+            Phase::Waiting if self.frames > 0 => Phase::Compiling,
+            ref other => other.clone(),
+        };
+        news |= phase != view.phase || view.is_preparing != status.is_preparing;
+        view.phase = phase;
+        view.is_preparing = status.is_preparing;
+        view.statistics.status = Some(status);
+        view.statistics.lost = lost;
+        drop(view);
+        if news {
+            (self.start.wake)();
+        }
+    }
+    /// Opens another device after a loss and loads the model again; the last picture stays.
+    fn recover(&mut self, lost: KernelError) -> Result<Live> {
+        self.reopened += 1;
+        if self.reopened > REOPENINGS {
+            return Err(Error::from(lost).context(format!("the device was lost {REOPENINGS} times")));
+        }
+        self.change(|view| view.complain(format!("{lost}; opening it again")));
+        if let Some(building) = self.building.take() {
+            let _ = building.join();
+        }
+        let gpu = (self.start.reopen)().context("the device was lost")?;
+        self.start.gpu = gpu.clone();
+        self.change(|view| {
+            view.gpu = gpu;
+            view.picture = None;
+            view.phase = Phase::Loading;
+        });
+        self.load()
+    }
+    fn add_sinks(&mut self, sinks: Vec<Box<dyn Sink>>) -> Result<()> {
+        let (view, wake) = (Arc::clone(&self.view), Arc::clone(&self.start.wake));
+        let tell = move |Word::Trouble(message): Word| {
+            view.lock().unwrap_or_else(PoisonError::into_inner).complain(message);
+            wake();
+        };
+        self.drains.push(Drain::start(sinks, tell)?);
+        Ok(())
+    }
+    fn finish_sinks(&mut self) {
+        for drain in std::mem::take(&mut self.drains) {
+            let dropped = drain.dropped;
+            for written in drain.finish() {
+                match written {
+                    Ok(text) => self.written.push(text),
+                    Err(error) => self.change(|view| view.complain(format!("{error:#}"))),
+                }
+            }
+            if dropped > 0 {
+                tracing::warn!("{dropped} pictures were not written: the disk is too slow");
+            }
+        }
+    }
+}
+
+/// Blocks for each ticket in turn, so that the engine's thread need not.
+fn wait(tickets: &Receiver<SubmissionTicket>, done: &Sender<Event>) {
+    for ticket in tickets {
+        // What went wrong is found by the engine's thread.
+        let _ = ticket.wait();
+        if done.send(Event::Done).is_err() {
+            return;
+        }
+    }
+}
+
+/// In the place of a source that went to its thread.
+struct Nothing;
+
+impl crate::source::Source for Nothing {
+    fn next(&mut self) -> Result<Option<crate::source::Event>> {
+        Ok(Some(crate::source::Event::End))
+    }
+    fn describe(&self) -> String {
+        String::new()
+    }
+}
