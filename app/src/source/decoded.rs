@@ -66,6 +66,8 @@ impl Recipe {
         let mut options = vec!["-protocol_whitelist".into(), whitelist];
         if !is_paced {
             options.extend(["-fflags", "nobuffer", "-flags", "low_delay"].map(String::from));
+            // A second tells what there is; the default is five, twice, before the first picture.
+            options.extend(["-analyzeduration", "1000000"].map(String::from));
         }
         if scheme.starts_with("rtsp") {
             // Lost packets of the default, UDP, smear the picture until the next key frame.

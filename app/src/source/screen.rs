@@ -48,6 +48,10 @@ impl Grabber {
             Self::AvFoundation => "Capture screen 0:none".into(),
             Self::Gdi => "desktop".into(),
         };
+        if self == Self::X11 {
+            // The first frame says everything; the default watches for most of a second, twice.
+            options.extend(["-probesize", "32", "-analyzeduration", "0"].map(String::from));
+        }
         if self == Self::AvFoundation {
             options.extend(["-capture_cursor", "1"].map(String::from));
         }

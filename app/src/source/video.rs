@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dreamglass_engine::Picture;
@@ -13,6 +14,9 @@ use dreamglass_engine::frame::{MAX_SIDE, Size};
 use super::stop::SharedChild;
 use crate::failure::bad_input;
 use crate::ffmpeg::{self, Input, Probe};
+
+/// How often a child that has closed its output is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(2);
 
 /// The frames of a video in order.
 pub struct Frames {
@@ -64,6 +68,18 @@ impl Frames {
         self.failure.as_deref()
     }
 
+    /// Waits for the child's end. It may take its time to say goodbye to a server, and whoever wants to
+    /// end it then must get at it.
+    fn wait(&self) -> Result<ExitStatus> {
+        loop {
+            let ended = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
+            match ended.context("waiting for ffmpeg")? {
+                Some(status) => return Ok(status),
+                None => thread::sleep(POLL),
+            }
+        }
+    }
+
     fn frame(&mut self) -> Result<Option<Picture>> {
         let bytes = self.size.width as usize * self.size.height as usize * 4;
         let mut rgba = Vec::with_capacity(bytes);
@@ -73,9 +89,7 @@ impl Frames {
             return Ok(Some(Picture::new(self.size, rgba)?));
         }
         self.is_over = true;
-        // It has closed its output, so it is about to go.
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = child.wait().context("waiting for ffmpeg")?;
+        let status = self.wait()?;
         let message = self.messages.take().and_then(|m| m.join().ok()).unwrap_or_default();
         if self.read == 0 {
             return Err(bad_input(format!("{}: no frame can be decoded: {message}", self.name)));

@@ -14,7 +14,8 @@ fn words(input: &Input) -> String {
 fn every_system_has_its_grabber() {
     let part = Some(region(640, 480, 100, 50));
     let x11 = Grabber::X11.input(":0.0", part, 30);
-    assert_eq!(words(&x11), "-f x11grab -framerate 30 -video_size 640x480 -i :0.0+100,50");
+    let short = "-probesize 32 -analyzeduration 0";
+    assert_eq!(words(&x11), format!("-f x11grab -framerate 30 {short} -video_size 640x480 -i :0.0+100,50"));
     assert_eq!(x11.shown, "screen :0.0 at +100+50");
     let gdi = Grabber::Gdi.input("", part, 25);
     let offset = "-offset_x 100 -offset_y 50";
