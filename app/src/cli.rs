@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dreamglass_engine::Size;
 use dreamglass_engine::kernels::gpu::AdapterChoice;
+use dreamglass_engine::params::{Field, Kind, Value};
 
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
@@ -15,6 +17,8 @@ Examples:
   dreamglass image photo.jpg -o out.png --prompt \"a charcoal drawing of a street\" --seed 7
   dreamglass video clip.mp4 -o out.mp4 --look neon --size 512x288
   dreamglass video clip.mp4 -o out.mp4 --model ~/models/lcm-sd15 --prompt @prompt.txt --steps 4
+  dreamglass live
+  dreamglass live --source screen --look comic --output recording.mp4
   dreamglass looks
   dreamglass devices
   dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
@@ -39,6 +43,30 @@ Examples:
 
 Needs ffmpeg and ffprobe on the PATH. Frame rate and audio are kept. Ctrl-C ends the file after
 the current frame and leaves it playable; an existing OUT is replaced only by a finished one.";
+
+const LIVE_HELP: &str = "\
+Examples:
+  dreamglass live
+  dreamglass live --source camera:1 --look neon --size 512x512
+  dreamglass live --source screen:1280x720+0+0 --prompt \"a watercolour\" --mirror=off
+  dreamglass live --source party.mp4 --output wall.mp4 --full-screen
+  dreamglass live --source rtsp://camera.local/stream --no-window --output /dev/video10
+
+SOURCE: camera, camera:1, camera:NAME, screen, screen:WxH+X+Y, synthetic, synthetic:WxH@FPS, a
+video, a picture, a folder of pictures, or a URL that ffmpeg reads (http, rtsp, rtmp, udp, srt).
+OUT: a video (.mp4, .mov, .m4v, .mkv), numbered pictures (frames/%06d.png or a folder), a video
+device (/dev/video10) or null.
+
+Every parameter below can be changed in the window while the stream runs, and saved as a preset.
+live.toml holds the same words: model, adapter, source, output, preset, look, and a table
+[parameters] with strength = 0.6 and so on. Options go before the environment (DREAMGLASS_STRENGTH
+...), that before live.toml, that before the preset, and all before what the model suggests.
+
+Keys: 1-9 0 looks, left and right strength, R seed, S source, P panel, F full screen, C snapshot,
+V record, Space hold, M mirror, Esc or Q quit.
+
+Exit codes: 0 the window was closed or the source ended, 1 the run failed, 2 bad arguments or
+files, 130 ended by Ctrl-C.";
 
 const VERIFY_HELP: &str = "\
 The reference file holds f32 tensors in diffusers' NCHW order; each network whose tensors are
@@ -70,6 +98,11 @@ pub enum Command {
     /// Stylise a video file through the system's ffmpeg
     #[command(after_help = VIDEO_EXAMPLES)]
     Video(VideoArgs),
+    /// Show a live stylised picture in a window
+    #[command(after_help = LIVE_HELP)]
+    Live(Box<LiveArgs>),
+    /// List the cameras that `live --source` chooses from
+    Cameras,
     /// List the looks that a model names, for --look
     Looks(LooksArgs),
     /// List the adapters that --adapter chooses from
@@ -108,6 +141,47 @@ pub struct VideoArgs {
     pub engine: EngineArgs,
     #[command(flatten)]
     pub style: StyleArgs<false>,
+}
+
+#[derive(Debug, Args)]
+pub struct LiveArgs {
+    /// Where frames come from, see below [default: the first camera, else the clip in the program]
+    #[arg(short, long, value_name = "SOURCE", env = "DREAMGLASS_SOURCE", hide_env = true)]
+    pub source: Option<String>,
+    /// Where pictures go besides the window, see below; may be given several times
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Vec<String>,
+    /// Open no window
+    #[arg(long)]
+    pub no_window: bool,
+    /// Fill the screen
+    #[arg(long)]
+    pub full_screen: bool,
+    /// Open the window without its panel (P shows it)
+    #[arg(long)]
+    pub no_panel: bool,
+    /// End after this many pictures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+    /// Read videos and slide shows once, not for ever
+    #[arg(long)]
+    pub once: bool,
+    /// Size that a camera is asked for; it comes as near as it can
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub capture_size: Option<Size>,
+    /// Frames per second that a camera or screen is asked for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub capture_fps: Option<u32>,
+    /// Seconds that a slide show shows each picture
+    #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = seconds)]
+    pub slide_time: f64,
+    /// Configuration [default: live.toml in the user's configuration folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub style: StyleArgs<true>,
 }
 
 #[derive(Debug, Args)]
@@ -210,4 +284,14 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
         Err(_) if text == "auto" => Ok(AdapterChoice::Auto),
         Err(_) => Ok(AdapterChoice::Name(text.into())),
     }
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let error = || "expected WIDTHxHEIGHT in pixels, such as 1280x720".to_string();
+    Size::from_value(&Value::Text(text.into()), &Kind::Size).ok_or_else(error)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.05..=86_400.0).contains(s));
+    seconds.ok_or_else(|| "expected seconds, from 0.05 to 86400".into())
 }

@@ -82,12 +82,17 @@ pub fn warn_of_cut(engine: &Engine, prompt: &str) -> Result<()> {
 
 /// Opens the device and loads the model for pictures.
 pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let EngineArgs { place, dtype: precision } = arguments;
-    let gpu = open_gpu(&place.adapter())?;
+    let gpu = open_gpu(&arguments.place.adapter())?;
+    let options = options(arguments, &gpu);
+    Engine::load(&gpu, files, &options)
+        .with_context(|| format!("model {}", arguments.place.model().display()))
+}
+
+/// How a model is loaded on `gpu`.
+pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> EngineOptions {
     // CPU adapters unpack halves in software: no faster, and twice as long to compile.
     let native = if gpu.summary().is_software { Precision::F32 } else { Precision::F16 };
-    let options = EngineOptions { dtype: dtype(precision.unwrap_or(native)), ..Default::default() };
-    Engine::load(&gpu, files, &options).with_context(|| format!("model {}", place.model().display()))
+    EngineOptions { dtype: dtype(arguments.dtype.unwrap_or(native)), ..Default::default() }
 }
 
 /// Opens the device.

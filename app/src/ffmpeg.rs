@@ -229,6 +229,11 @@ fn is_on_its_side(video: &Value) -> bool {
     rotation.rem_euclid(180) == 90
 }
 
+/// Whether ffmpeg is on the PATH.
+pub fn is_there() -> bool {
+    command("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success())
+}
+
 /// The best video encoder that this ffmpeg has.
 pub fn encoder() -> Result<&'static str> {
     let output = command("ffmpeg")

@@ -1,7 +1,9 @@
 //! One file per command.
 
+mod cameras;
 mod devices;
 mod image;
+mod live;
 mod looks;
 mod verify;
 mod video;
@@ -18,6 +20,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Image(arguments) => image::run(&arguments),
         Command::Video(arguments) => video::run(&arguments),
+        Command::Live(arguments) => live::run(*arguments),
+        Command::Cameras => cameras::run(),
         Command::Looks(arguments) => looks::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),

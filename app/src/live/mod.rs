@@ -50,7 +50,7 @@ pub struct Start {
 }
 
 /// Where a stream is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The model is being loaded.
     Loading,
@@ -71,8 +71,6 @@ pub struct OnDevice {
     pub pixels: GpuTensor,
     /// Its size.
     pub size: Size,
-    /// Counts up with each new picture.
-    pub number: u64,
 }
 
 /// What can be seen of a stream.
@@ -123,8 +121,6 @@ pub struct Summary {
     pub statistics: String,
     /// What each sink wrote.
     pub written: Vec<String>,
-    /// Pictures shown.
-    pub shown: u64,
 }
 
 impl Session {
@@ -189,3 +185,6 @@ impl Drop for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,9 +25,6 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How often a lost device is opened anew before giving up.
 const REOPENINGS: u32 = 3;
 
-/// Frames per second of recordings: cameras and screens rarely have more.
-pub const RECORDED_FPS: u32 = 30;
-
 /// What the engine's thread hears.
 pub enum Event {
     /// A frame is in the slot.
@@ -122,12 +119,12 @@ impl Worker {
         }
         let mut view = self.view();
         view.is_over = true;
-        let (statistics, shown) = (view.statistics.summary(), view.statistics.shown);
+        let statistics = view.statistics.summary();
         drop(view);
         (self.start.wake)();
         match self.source_error.take().filter(|_| self.start.ends_with_source) {
             Some(error) if result.is_ok() => Err(error),
-            _ => result.map(|()| Summary { statistics, written: self.written, shown }),
+            _ => result.map(|()| Summary { statistics, written: self.written }),
         }
     }
 
@@ -267,14 +264,13 @@ impl Worker {
     fn show(&mut self, output: LiveOutput) {
         let LiveOutput { output, size, pixels, picture } = output;
         self.pictures += 1;
-        let number = self.pictures;
         if let Some(picture) = picture {
             self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(&picture)));
         }
         self.change(|view| {
             view.statistics.add(output.captured_at, output.done_at);
             if let Some(pixels) = pixels {
-                view.picture = Some(OnDevice { pixels, size, number });
+                view.picture = Some(OnDevice { pixels, size });
             }
             view.phase = if view.phase == Phase::Ended { Phase::Ended } else { Phase::Live };
         });
@@ -291,7 +287,7 @@ impl Worker {
         }
         let phase = match view.phase {
             Phase::Waiting if self.frames > 0 => Phase::Compiling,
-            ref other => other.clone(),
+            other => other,
         };
         news |= phase != view.phase || view.is_preparing != status.is_preparing;
         view.phase = phase;

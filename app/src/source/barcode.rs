@@ -49,6 +49,7 @@ impl Barcode {
     fn corner(self, bit: u32) -> (u32, u32) {
         (bit % self.columns * self.cell, bit / self.columns * self.cell)
     }
+    #[cfg(test)]
     /// Brightness of the inner half of a cell, 0..=255.
     fn brightness(self, picture: &Picture, bit: u32) -> u32 {
         let (x, y) = self.corner(bit);
@@ -63,6 +64,7 @@ impl Barcode {
     }
 }
 
+#[cfg(test)]
 /// The number that a test card carries, none where there is no card.
 pub fn decode_counter(picture: &Picture) -> Option<u64> {
     let code = Barcode::of(picture.size())?;

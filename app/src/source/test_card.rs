@@ -44,6 +44,7 @@ pub struct TestCard {
     barcode: Option<Barcode>,
 }
 
+#[cfg(test)]
 /// Card number `index` of `size`, always the same one.
 pub fn test_card(size: Size, index: u64) -> anyhow::Result<Picture> {
     TestCard::new(size).draw(index)

@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_key_goes_through_all_views() {
-        let mut view = SourceView::Hidden;
-        let seen: Vec<SourceView> = (0..4).map(|_| std::mem::replace(&mut view, view.next())).collect();
-        assert_eq!(seen, SourceView::ALL);
-        assert_eq!(view, SourceView::Hidden);
+        let views = std::iter::successors(Some(SourceView::Hidden), |view| Some(view.next()));
+        let seen: Vec<SourceView> = views.take(5).collect();
+        assert_eq!(seen[..4], SourceView::ALL);
+        assert_eq!(seen[4], SourceView::Hidden);
     }
 }

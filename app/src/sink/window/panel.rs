@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use dreamglass_engine::Params;
+use dreamglass_engine::live::MAX_LIVE_STEPS;
 use dreamglass_engine::params::{AUTO, Group, Kind, Parameter, Value, schema};
 use egui::{Color32, RichText, Ui};
 
@@ -101,6 +102,8 @@ impl Panel {
         let mut params = self.params(&glimpse.params);
         let before = params.clone();
         status(ui, glimpse);
+        figures(ui, &glimpse.statistics);
+        ui.separator();
         egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             self.look_buttons(ui, &mut params);
             for (group, name, is_open) in [
@@ -118,9 +121,6 @@ impl Panel {
             }
             egui::CollapsingHeader::new("View").default_open(true).show(ui, |ui| self.view(ui, &mut actions));
             egui::CollapsingHeader::new("Presets").show(ui, |ui| self.preset_controls(ui, &mut actions));
-            egui::CollapsingHeader::new("Figures")
-                .default_open(true)
-                .show(ui, |ui| figures(ui, &glimpse.statistics));
             ui.label(RichText::new(super::keys::HELP).weak().small());
         });
         if params != before {
@@ -173,6 +173,7 @@ impl Panel {
             }
             (Kind::Whole { min, max }, Value::Whole(number)) => {
                 let mut number = *number;
+                let max = if parameter.name == "steps" { MAX_LIVE_STEPS as u64 } else { max };
                 let changed = if max <= 100 {
                     ui.add(egui::Slider::new(&mut number, min..=max)).changed()
                 } else {
