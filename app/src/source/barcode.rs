@@ -2,7 +2,9 @@
 //!
 //! 32 cells of the number and 32 of its check word, high bit first, fill rows from the top left.
 
-use dreamglass_engine::{Picture, Size};
+#[cfg(test)]
+use dreamglass_engine::Picture;
+use dreamglass_engine::Size;
 
 /// Side of a cell in pixels: larger than what a codec or a model smears. Small pictures have smaller
 /// ones.

@@ -5,6 +5,7 @@
 mod broken_models;
 mod broken_pictures;
 mod devices;
+mod live;
 mod pictures;
 mod program;
 mod verify;
@@ -12,3 +13,4 @@ mod videos;
 #[path = "../../../tests/goldens/weights.rs"]
 #[allow(dead_code, reason = "the generator's tests use all of it")]
 mod weights;
+mod window;
