@@ -1,8 +1,13 @@
-# Two commands, each with all its set-up: `make run` stylises a clip, `make test` checks everything.
-# Variables of `make run`: IN=clip.mp4 LOOK="oil painting" OUT=out/result.mp4
-IN ?= app/assets/signing.mp4
+# Two commands, each with all its set-up: `make run` shows a live window, or stylises a clip where there
+# is no display; `make test` checks everything.
+# Variables of `make run`: IN=clip.mp4 LOOK="oil painting", and OUT=out/result.mp4 for the file;
+# MODE=file writes it though there is a display.
+IN ?=
 OUT ?= out/stylised.mp4
 LOOK ?=
+CLIP := app/assets/signing.mp4
+# macOS and Windows always have a display.
+MODE ?= $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter-out Linux,$(shell uname -s))),window,file)
 
 # Subgroups of 4, 8 and 16 lanes on Mesa's CPU driver.
 WIDTHS := 128 256 512
@@ -14,9 +19,13 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 run: setup
 	cargo build --release --package dreamglass
+ifeq ($(MODE),window)
+	target/release/dreamglass live $(if $(IN),--source "$(IN)") $(if $(LOOK),--look "$(LOOK)")
+else
 	mkdir -p "$(dir $(OUT))"
-	target/release/dreamglass video "$(IN)" -o "$(OUT)" $(if $(LOOK),--look "$(LOOK)")
+	target/release/dreamglass video "$(or $(IN),$(CLIP))" -o "$(OUT)" $(if $(LOOK),--look "$(LOOK)")
 	echo "The stylised clip is $(OUT)"
+endif
 
 # One after the other, also under `make -j`: they share a target folder.
 test: setup-test

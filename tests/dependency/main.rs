@@ -61,6 +61,11 @@ const RULES: &[Rule] = &[
         why: "time and chance come from outside, so that virtual hours test in milliseconds",
     },
     Rule {
+        place: "engine/src/live/",
+        never: &["std::thread", "Instant", "SystemTime", "sleep", "block_on", ".wait()"],
+        why: "a frame waits for nothing: threads and clocks belong to the app",
+    },
+    Rule {
         place: "engine/src/schedule/",
         never: &["dreamglass_kernels", "std::thread", "Instant"],
         why: "a schedule is a table",
@@ -89,9 +94,14 @@ const HOMES: &[(&str, &[&str])] = &[
             "kernels/src/buffer.rs",
             "kernels/src/readback.rs",
             "kernels/src/profile.rs",
+            // Presents the device's picture without read-back.
+            "app/src/sink/window/renderer.rs",
         ],
     ),
-    ("CommandEncoderDescriptor", &["kernels/src/submit.rs", "kernels/src/buffer.rs"]),
+    (
+        "CommandEncoderDescriptor",
+        &["kernels/src/submit.rs", "kernels/src/buffer.rs", "app/src/sink/window/renderer.rs"],
+    ),
 ];
 
 /// Dependencies that a package must not have, whatever its sources say.

@@ -54,7 +54,7 @@ impl Glimpse {
         let trouble = view.trouble.as_ref().filter(|(at, _)| at.elapsed() < TROUBLE);
         Self {
             source_name: view.source_name.clone(),
-            phase: view.phase.clone(),
+            phase: view.phase,
             is_preparing: view.is_preparing,
             trouble: trouble.map(|(_, message)| message.clone()),
             params: view.params.clone(),
@@ -273,8 +273,8 @@ fn status(ui: &mut Ui, glimpse: &Glimpse) {
     let phase = match glimpse.phase {
         Phase::Loading => "loading the model",
         Phase::Waiting => "waiting for the source",
-        Phase::Compiling => "compiling kernels for this size",
-        Phase::Live if glimpse.is_preparing => "live, compiling kernels for the new settings",
+        Phase::Compiling => "compiling for this size",
+        Phase::Live if glimpse.is_preparing => "live, compiling for the new settings",
         Phase::Live => "live",
         Phase::Ended => "the source ended",
     };
