@@ -10,6 +10,7 @@ use dreamglass_engine::params::{Field, Kind, Value};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
+use crate::sink::window::SourceView;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -160,6 +161,9 @@ pub struct LiveArgs {
     /// Open the window without its panel (P shows it)
     #[arg(long)]
     pub no_panel: bool,
+    /// Where the window shows the source (S changes it)
+    #[arg(long, value_name = "WHERE", default_value = "hidden")]
+    pub show_source: SourceView,
     /// End after this many pictures
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,

@@ -173,7 +173,7 @@ mod tests {
                 .unwrap_err();
             format!("{error:#}")
         };
-        assert!(message("[parameters]\nstrenght = 1").contains("strenght"));
+        assert!(message("[parameters]\nstrengthh = 1").contains("strengthh"));
         assert!(message("[parameters]\nstrength = 7").contains("0..=1"));
         assert!(message("colour = 1").contains("colour"));
         assert!(message("[[[").contains(".toml"));

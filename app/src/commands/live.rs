@@ -51,6 +51,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
         looks: looks.looks.iter().map(|l| (l.name.clone(), l.prompt.clone())).collect(),
         is_full_screen: arguments.full_screen,
         has_panel: !arguments.no_panel,
+        source_view: arguments.show_source,
     };
     let adapter = arguments.engine.place.adapter();
     let wake =

@@ -22,6 +22,9 @@ use crate::source::Captured;
 /// Longest time between looks at the stream when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// How long the device is left alone between two looks at what it has done: a few per cent of a frame.
+const GLANCE: Duration = Duration::from_micros(250);
+
 /// How often a lost device is opened anew before giving up.
 const REOPENINGS: u32 = 3;
 
@@ -343,11 +346,15 @@ impl Worker {
     }
 }
 
-/// Blocks for each ticket in turn, so that the engine's thread need not.
+/// Waits for each ticket in turn, so that the engine's thread need not. It looks again and again
+/// instead of blocking: wgpu holds a lock while it blocks, for which a window's present waits, and
+/// behind that every submission (wgpu-core 30, `Device::maintain` and `present.rs`).
 fn wait(tickets: &Receiver<SubmissionTicket>, done: &Sender<Event>) {
     for ticket in tickets {
         // What went wrong is found by the engine's thread.
-        let _ = ticket.wait();
+        while let Ok(false) = ticket.is_done() {
+            thread::sleep(GLANCE);
+        }
         if done.send(Event::Done).is_err() {
             return;
         }

@@ -335,7 +335,7 @@ mod tests {
             ("size", text("99999x8"), "8192"),
             ("mirror", text("maybe"), "true or false"),
             ("prompt", text(&"x".repeat(MAX_PROMPT_BYTES + 1)), "bytes"),
-            ("strenght", Value::Number(0.5), "strength"),
+            ("strengthh", Value::Number(0.5), "strength"),
         ];
         for (name, value, expected) in cases {
             let message = params.set(name, &value).unwrap_err().to_string();

@@ -1,9 +1,10 @@
 //! Where pictures are in a window.
 
+use clap::ValueEnum;
 use dreamglass_engine::Size;
 
 /// Where the source is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum SourceView {
     /// Nowhere.
     #[default]

@@ -18,7 +18,8 @@ use winit::event_loop::{ActiveEventLoop, EventLoop, EventLoopProxy};
 use winit::window::{Fullscreen, Window, WindowId};
 
 use self::keys::Command;
-use self::layout::{SourceView, places};
+pub use self::layout::SourceView;
+use self::layout::places;
 use self::panel::{Action, Glimpse, Panel};
 use self::renderer::{Painted, Renderer, Scene};
 use super::picture::PictureFile;
@@ -96,6 +97,8 @@ pub struct Appearance {
     pub is_full_screen: bool,
     /// Whether the panel is shown.
     pub has_panel: bool,
+    /// Where the source is shown.
+    pub source_view: SourceView,
 }
 
 /// An open window.
@@ -130,6 +133,7 @@ impl Shell {
         let id = egui::ViewportId::ROOT;
         let input = egui_winit::State::new(self.context.clone(), id, &window, scale, window.theme(), None);
         self.panel.is_shown = self.appearance.has_panel;
+        self.panel.source_view = self.appearance.source_view;
         window.request_redraw();
         self.open = Some(Open { window, input, renderer });
         Ok(())
