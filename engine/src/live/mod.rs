@@ -320,10 +320,16 @@ impl Live {
             && ticket.is_done()?
         {
             let frame = *frame;
-            let read = |_: u64, bytes: &[u8]| bytemuck::pod_read_unaligned::<f32>(&bytes[..4]);
-            let similarity = self.similarity.poll_with(read)?;
+            let read = |tag: u64, bytes: &[u8]| (tag, bytemuck::pod_read_unaligned::<f32>(&bytes[..4]));
+            let mut similarity = 0.0;
+            // Those of frames that new plans or an error cut off may still come first.
+            while let Some((tag, value)) = self.similarity.poll_with(read)? {
+                if tag == frame {
+                    similarity = f64::from(value);
+                }
+            }
             self.measuring = None;
-            stream.measured(frame, similarity.map_or(0.0, f64::from));
+            stream.measured(frame, similarity);
         }
         while let Some(running) = self.running.front() {
             if !running.ticket.is_done()? {
