@@ -446,7 +446,8 @@ impl Live {
             submission.stage("time");
             stages.times().try_for_each(|time| submission.run(time))?;
         }
-        let is_filtered = self.params.similarity_filter;
+        // As the stream compares frames now: the parameters may wait for their plans.
+        let is_filtered = self.stream.as_ref().and_then(Stream::active).is_some_and(|a| a.filter.is_some());
         let mut stage = |name: &str, executable: &Executable| {
             submission.stage(name);
             submission.run(executable)
