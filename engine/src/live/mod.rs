@@ -496,6 +496,7 @@ impl Live {
         self.troubles.push_back(error.to_string());
         self.measuring = None;
         self.running.clear();
+        self.texts.abandon();
         if let Some(stream) = &mut self.stream {
             stream.abandon(now);
         }
@@ -519,4 +520,3 @@ fn write(stages: &Stages, job: &Job<Picture>) -> Result<(), EngineError> {
     }
     Ok(())
 }
-
