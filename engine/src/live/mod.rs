@@ -322,10 +322,16 @@ impl Live {
             && ticket.is_done()?
         {
             let frame = *frame;
-            let read = |_: u64, bytes: &[u8]| bytemuck::pod_read_unaligned::<f32>(&bytes[..4]);
-            let similarity = self.similarity.poll_with(read)?;
+            let read = |tag: u64, bytes: &[u8]| (tag, bytemuck::pod_read_unaligned::<f32>(&bytes[..4]));
+            let mut similarity = 0.0;
+            // Those of frames that new plans or an error cut off may still come first.
+            while let Some((tag, value)) = self.similarity.poll_with(read)? {
+                if tag == frame {
+                    similarity = f64::from(value);
+                }
+            }
             self.measuring = None;
-            stream.measured(frame, similarity.map_or(0.0, f64::from));
+            stream.measured(frame, similarity);
         }
         while let Some(running) = self.running.front() {
             if !running.ticket.is_done()? {
@@ -441,7 +447,8 @@ impl Live {
             submission.stage("time");
             stages.times().try_for_each(|time| submission.run(time))?;
         }
-        let is_filtered = self.params.similarity_filter;
+        // As the stream compares frames now: the parameters may wait for their plans.
+        let is_filtered = self.stream.as_ref().and_then(Stream::active).is_some_and(|a| a.filter.is_some());
         let mut stage = |name: &str, executable: &Executable| {
             submission.stage(name);
             submission.run(executable)
@@ -490,6 +497,7 @@ impl Live {
         self.troubles.push_back(error.to_string());
         self.measuring = None;
         self.running.clear();
+        self.texts.abandon();
         if let Some(stream) = &mut self.stream {
             stream.abandon(now);
         }

@@ -13,8 +13,8 @@ use crate::networks::Networks;
 use crate::plans;
 use crate::text::Tokenizer;
 
-/// Texts in flight: the prompt and the negative prompt.
-const IN_FLIGHT: usize = 2;
+/// Texts in flight: the prompt and the negative prompt, and as many that an error cut off.
+const IN_FLIGHT: usize = 4;
 
 /// The text encoder of a stream.
 pub(super) struct Texts {
@@ -22,8 +22,17 @@ pub(super) struct Texts {
     encoder: Executable,
     embeddings: GpuTensor,
     ring: ReadbackRing,
-    waiting: VecDeque<(String, bool)>,
+    waiting: VecDeque<Waiting>,
+    started: u64,
     bytes: Vec<u8>,
+}
+
+/// A text that is being encoded.
+struct Waiting {
+    /// Its read-back's.
+    tag: u64,
+    text: String,
+    is_negative: bool,
 }
 
 /// A text that is encoded.
@@ -41,7 +50,8 @@ impl Texts {
         let encoder = text.prepare(gpu, plan, &[])?;
         let embeddings = encoder.tensor(plans::TEXT_EMBEDDINGS)?;
         let ring = ReadbackRing::new(gpu, embeddings.shape.bytes(embeddings.dtype), IN_FLIGHT)?;
-        Ok(Self { gpu: gpu.clone(), encoder, embeddings, ring, waiting: VecDeque::new(), bytes: Vec::new() })
+        let (waiting, bytes) = (VecDeque::new(), Vec::new());
+        Ok(Self { gpu: gpu.clone(), encoder, embeddings, ring, waiting, started: 0, bytes })
     }
     /// From embeddings to the keys and values called `prefix`.
     pub fn prompt(
@@ -66,19 +76,36 @@ impl Texts {
         self.encoder.tensor(plans::IDS)?.write_u32(&tokens.ids)?;
         let mut submission = Submission::new(&self.gpu);
         submission.run(&self.encoder)?;
-        if !submission.copy(&self.embeddings, &mut self.ring, 0)? {
+        let tag = self.started;
+        self.started += 1;
+        if !submission.copy(&self.embeddings, &mut self.ring, tag)? {
             return Err(KernelError::Device { message: "too many texts are being encoded".into() }.into());
         }
-        self.waiting.push_back((text.into(), is_negative));
+        self.waiting.push_back(Waiting { tag, text: text.into(), is_negative });
         Ok(submission.submit()?)
     }
     /// The next text that is encoded, in the order in which they were started.
     pub fn poll(&mut self) -> Result<Option<Encoded>, EngineError> {
-        if self.waiting.is_empty() || self.ring.poll_into(&mut self.bytes)?.is_none() {
+        if self.ring.in_flight() == 0 {
             return Ok(None);
         }
-        let embeddings = self.embeddings.values(&self.bytes)?;
-        let encoded = self.waiting.pop_front();
-        Ok(encoded.map(|(text, is_negative)| Encoded { text, is_negative, embeddings }))
+        while let Some(read) = self.ring.poll_into(&mut self.bytes)? {
+            // What an error cut off is waited for no more.
+            if self.waiting.front().is_none_or(|w| w.tag != read) {
+                continue;
+            }
+            let embeddings = self.embeddings.values(&self.bytes)?;
+            let encoded = self.waiting.pop_front();
+            return Ok(encoded.map(|Waiting { text, is_negative, .. }| Encoded {
+                text,
+                is_negative,
+                embeddings,
+            }));
+        }
+        Ok(None)
+    }
+    /// Forgets what is being encoded.
+    pub fn abandon(&mut self) {
+        self.waiting.clear();
     }
 }

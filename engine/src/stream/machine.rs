@@ -325,7 +325,7 @@ impl<P> Stream<P> {
         }
         self.restart();
     }
-    /// Everything in flight failed.
+    /// Everything in flight failed, texts that are being encoded included.
     pub fn abandon(&mut self, now: Duration) {
         self.counters.failed += u64::from(self.measuring.take().is_some());
         while let Some(first) = self.running.front() {
@@ -334,8 +334,8 @@ impl<P> Stream<P> {
         self.restart();
         // What was to be written may not have been.
         self.sent = Sent::default();
-        self.prompts.resend();
-        self.negative.resend();
+        self.prompts.abandon();
+        self.negative.abandon();
     }
     /// What to do at `now`; to be asked until it says nothing.
     pub fn poll(&mut self, now: Duration) -> Option<Command<P>> {

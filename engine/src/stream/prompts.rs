@@ -151,6 +151,11 @@ impl Prompts {
     pub fn resend(&mut self) {
         self.is_settled = false;
     }
+    /// The same, and the text that is being encoded is lost: it is asked for again.
+    pub fn abandon(&mut self) {
+        self.resend();
+        self.encoding = None;
+    }
 
     fn activate(&mut self, now: Duration) {
         let keeps_texts = self.active.as_ref().is_some_and(|a| a.has_texts_of(&self.wanted));
