@@ -22,7 +22,7 @@ pub mod weights;
 
 pub use dreamglass_kernels as kernels;
 pub use dreamglass_kernels::exec::GpuTensor;
-pub use dreamglass_kernels::gpu::Gpu;
+pub use dreamglass_kernels::gpu::{AdapterChoice, AdapterSummary, Gpu};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use frame::{Fit, Picture, Size};

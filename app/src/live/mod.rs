@@ -5,6 +5,7 @@
 
 mod drain;
 mod feed;
+mod presented;
 mod slot;
 pub mod statistics;
 mod worker;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use dreamglass_engine::{EngineOptions, Gpu, GpuTensor, ModelFiles, Params, Picture, Size};
 
+pub use self::presented::Presented;
 use self::statistics::Statistics;
 use self::worker::{Event, Worker};
 use crate::model::Looks;
@@ -41,6 +43,10 @@ pub struct Start {
     pub source: Box<dyn Source>,
     /// Where pictures go besides whoever looks at the [`View`].
     pub sinks: Vec<Box<dyn Sink>>,
+    /// Whether [`OnDevice::host`] is wanted.
+    pub reads_back: bool,
+    /// Tells when a window has presented a picture, where there is a window.
+    pub presented: Option<Arc<Presented>>,
     /// Whether the stream is over when its source is; else the last picture stays.
     pub ends_with_source: bool,
     /// Ends after so many pictures.
@@ -71,6 +77,10 @@ pub struct OnDevice {
     pub pixels: GpuTensor,
     /// Its size.
     pub size: Size,
+    /// Counts up with each new picture.
+    pub number: u64,
+    /// The same on the host, where it is read back.
+    pub host: Option<Arc<Picture>>,
 }
 
 /// What can be seen of a stream.

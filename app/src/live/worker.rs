@@ -25,6 +25,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How long the device is left alone between two looks at what it has done: a few per cent of a frame.
 const GLANCE: Duration = Duration::from_micros(250);
 
+/// How long a window may take to present a picture before the next job is started all the same.
+const PRESENTING: Duration = Duration::from_millis(25);
+
 /// How often a lost device is opened anew before giving up.
 const REOPENINGS: u32 = 3;
 
@@ -138,12 +141,15 @@ impl Worker {
         change(&mut self.view());
         (self.start.wake)();
     }
+    fn reads_back(&self) -> bool {
+        self.start.reads_back || !self.drains.is_empty()
+    }
     fn load(&self) -> Result<Live> {
         let Start { gpu, files, options, .. } = &self.start;
         let engine = Engine::load(gpu, files, options)?;
         let params = self.view().params.clone();
         let mut live = Live::new(&engine, params)?;
-        live.set_read_back(!self.drains.is_empty());
+        live.set_read_back(self.reads_back());
         self.change(|view| view.phase = Phase::Waiting);
         Ok(live)
     }
@@ -171,8 +177,9 @@ impl Worker {
         while let Ok(event) = self.inbox.try_recv() {
             self.hear(event, live)?;
         }
-        let now = self.began.elapsed();
-        for work in live.drive(now)? {
+        live.look(self.began.elapsed())?;
+        self.show_all(live);
+        for work in live.drive(self.began.elapsed())? {
             match work {
                 Work::Build(builder) => self.build(builder),
                 Work::Wait(ticket) => {
@@ -181,9 +188,7 @@ impl Worker {
                 }
             }
         }
-        while let Some(output) = live.next_output() {
-            self.show(output);
-        }
+        self.show_all(live);
         self.report(live);
         let is_done = self.source_ended && live.status().is_idle;
         self.is_over |= is_done && self.start.ends_with_source;
@@ -210,11 +215,11 @@ impl Worker {
                 if let Err(error) = self.add_sinks(vec![sink]) {
                     self.change(|view| view.complain(format!("{error:#}")));
                 }
-                live.set_read_back(!self.drains.is_empty());
+                live.set_read_back(self.reads_back());
             }
             Event::FinishSinks => {
                 self.finish_sinks();
-                live.set_read_back(false);
+                live.set_read_back(self.reads_back());
             }
             Event::Done => {}
             Event::Built(layout, stages) => {
@@ -264,16 +269,28 @@ impl Worker {
             Err(error) => self.change(|view| view.complain(format!("cannot start a thread: {error}"))),
         }
     }
+    /// Hands on what is done. A window gets the time to present it before a long job is started.
+    fn show_all(&mut self, live: &mut Live) {
+        let before = self.pictures;
+        while let Some(output) = live.next_output() {
+            self.show(output);
+        }
+        let is_long = live.status().job_length.is_some_and(|length| length > 2 * PRESENTING);
+        if let (true, Some(presented)) = (self.pictures > before && is_long, &self.start.presented) {
+            presented.wait(self.pictures, PRESENTING);
+        }
+    }
     fn show(&mut self, output: LiveOutput) {
         let LiveOutput { output, size, pixels, picture } = output;
         self.pictures += 1;
-        if let Some(picture) = picture {
-            self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(&picture)));
+        let number = self.pictures;
+        if let Some(picture) = &picture {
+            self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(picture)));
         }
         self.change(|view| {
             view.statistics.add(output.captured_at, output.done_at);
             if let Some(pixels) = pixels {
-                view.picture = Some(OnDevice { pixels, size });
+                view.picture = Some(OnDevice { pixels, size, number, host: picture });
             }
             view.phase = if view.phase == Phase::Ended { Phase::Ended } else { Phase::Live };
         });

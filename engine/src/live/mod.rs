@@ -209,6 +209,17 @@ impl Live {
         }
         Ok(())
     }
+    /// Looks what is done at `now` and starts nothing: for an owner that shows what is done before the
+    /// device gets more to do.
+    ///
+    /// # Errors
+    /// As [`Live::drive`].
+    pub fn look(&mut self, now: Duration) -> Result<(), EngineError> {
+        match self.collect(now) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error, now),
+        }
+    }
     /// Looks what is done at `now` and starts what can be started. Never waits.
     ///
     /// # Errors

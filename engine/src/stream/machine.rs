@@ -18,6 +18,10 @@ const IN_FLIGHT: usize = 2;
 /// enough that the device does not wait, short enough that its frame is new.
 const LEAD: Duration = Duration::from_millis(2);
 
+/// Without [`Setup::is_eager`], jobs that take this long start only when the one before is done: what
+/// shows its picture runs on the same queue and would wait for all of the next job.
+const LONG: Duration = Duration::from_millis(20);
+
 /// Weight of the newest job in the expected length of one.
 const NEWEST: f64 = 0.25;
 
@@ -353,7 +357,7 @@ impl<P> Stream<P> {
     /// When [`Stream::poll`] may have something to do though nothing happens.
     pub fn wake_at(&self) -> Option<Duration> {
         let waits = self.pending.is_some() && self.running.len() == 1;
-        if waits { self.expected_end().map(|end| end.saturating_sub(LEAD)) } else { None }
+        if waits { self.early_start() } else { None }
     }
     /// The next picture to show.
     pub fn next_output(&mut self) -> Option<Output> {
@@ -450,13 +454,14 @@ impl<P> Stream<P> {
         match self.running.len() {
             0 => true,
             n if active.is_eager => n < IN_FLIGHT,
-            1 => self.expected_end().is_some_and(|end| now + LEAD >= end),
+            1 => self.early_start().is_some_and(|at| now >= at),
             _ => false,
         }
     }
-    /// When the running job should be done.
-    fn expected_end(&self) -> Option<Duration> {
-        Some(self.running.front()?.started_at + self.job_length?)
+    /// When the next job may start before the running one is done.
+    fn early_start(&self) -> Option<Duration> {
+        let length = self.job_length.filter(|length| *length < LONG)?;
+        Some((self.running.front()?.started_at + length).saturating_sub(LEAD))
     }
     fn start(&mut self, now: Duration) -> Option<Command<P>> {
         let Setup { filter: settings, layout, .. } = self.active.as_ref()?;

@@ -1,4 +1,4 @@
-//! The window: the device's picture, presented without read-back, and a panel.
+//! The window: the device's picture, presented without read-back on GPUs, and a panel.
 
 mod keys;
 mod layout;
@@ -24,7 +24,7 @@ use self::panel::{Action, Glimpse, Panel};
 use self::renderer::{Painted, Renderer, Scene};
 use super::picture::PictureFile;
 use super::spec::SinkSpec;
-use crate::live::{OnDevice, Session, Summary};
+use crate::live::{OnDevice, Presented, Session, Summary};
 use crate::preset::{self, Preset};
 
 /// Size of the window when it opens, in points.
@@ -99,6 +99,8 @@ pub struct Appearance {
     pub has_panel: bool,
     /// Where the source is shown.
     pub source_view: SourceView,
+    /// Hears which pictures are presented.
+    pub presented: Arc<Presented>,
 }
 
 /// An open window.
@@ -128,7 +130,7 @@ impl Shell {
             events.create_window(attributes.with_fullscreen(full)).context("cannot open a window")?;
         let window = Arc::new(window);
         let gpu = session.view().gpu.clone();
-        let renderer = Renderer::new(&gpu, Arc::clone(&window))?;
+        let renderer = Renderer::new(gpu, Arc::clone(&window))?;
         let scale = Some(window.scale_factor() as f32);
         let id = egui::ViewportId::ROOT;
         let input = egui_winit::State::new(self.context.clone(), id, &window, scale, window.theme(), None);
@@ -147,7 +149,7 @@ impl Shell {
         drop(view);
         if !open.renderer.is_on(&gpu) {
             self.held = None;
-            open.renderer = Renderer::new(&gpu, Arc::clone(&open.window))?;
+            open.renderer = Renderer::new(gpu, Arc::clone(&open.window))?;
         }
         let picture = self.held.clone().or(picture);
         let mut actions = Vec::new();
@@ -169,9 +171,12 @@ impl Shell {
         let size = picture.as_ref().map_or(Size::new(1, 1), |p| p.size);
         let source_size = source.as_ref().map_or(Size::new(1, 1), |s| s.size());
         let (at, source_at) = places(area, self.panel.source_view, size, source_size);
-        let result = picture.as_ref().map(|p| (&p.pixels, p.size, at));
+        let result = picture.as_ref().map(|p| (p, at));
         let source = source.as_ref().zip(source_at);
         open.renderer.draw(Scene { result, source, panel: painted })?;
+        if let Some(picture) = &picture {
+            self.appearance.presented.tell(picture.number);
+        }
         Ok(actions)
     }
     fn act(&mut self, action: Action, events: &ActiveEventLoop) {

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use dreamglass_engine::{Gpu, GpuTensor, Picture, Size};
+use dreamglass_engine::{AdapterChoice, AdapterSummary, Gpu, Picture, Size};
 use egui_wgpu::wgpu;
 use winit::window::Window;
 
 use super::layout::Rect;
+use crate::config::open_gpu;
+use crate::live::OnDevice;
 
 /// What a frame of the window shows.
 pub struct Scene<'a> {
     /// The result and where it is.
-    pub result: Option<(&'a GpuTensor, Size, Rect)>,
+    pub result: Option<(&'a OnDevice, Rect)>,
     /// The source and where it is.
     pub source: Option<(&'a Arc<Picture>, Rect)>,
     /// The panel.
@@ -37,18 +39,32 @@ struct Uploaded {
 
 /// A window's surface and what is drawn on it.
 pub struct Renderer {
+    /// The stream's device.
+    stream: Gpu,
+    /// The device that draws: the stream's own, so that pictures stay where they are. On a CPU
+    /// adapter another one: there a present waits for all of the queue before it, which would make
+    /// the panel as slow as the stream, and reading back is no more than a copy in memory.
     gpu: Gpu,
     surface: wgpu::Surface<'static>,
     config: wgpu::SurfaceConfiguration,
     pipeline: wgpu::RenderPipeline,
     places: [wgpu::Buffer; 2],
     panel: egui_wgpu::Renderer,
-    source: Option<Uploaded>,
+    uploaded: [Option<Uploaded>; 2],
+}
+
+/// Which of the pictures on screen.
+#[derive(Clone, Copy)]
+enum Role {
+    Result,
+    Source,
 }
 
 impl Renderer {
-    /// A surface of `window` on the stream's own device.
-    pub fn new(gpu: &Gpu, window: Arc<Window>) -> Result<Self> {
+    /// A surface of `window` for a stream on `stream`.
+    pub fn new(stream: Gpu, window: Arc<Window>) -> Result<Self> {
+        let AdapterSummary { is_software, index, .. } = *stream.summary();
+        let gpu = if is_software { open_gpu(&AdapterChoice::Index(index))? } else { stream.clone() };
         let size = window.inner_size();
         let surface = gpu.instance().create_surface(window).context("cannot draw to the window")?;
         let name = &gpu.summary().name;
@@ -74,15 +90,16 @@ impl Renderer {
             pipeline: pipeline(device, config.format),
             places: [0, 1].map(place),
             panel: egui_wgpu::Renderer::new(device, config.format, egui_wgpu::RendererOptions::default()),
-            gpu: gpu.clone(),
+            stream,
+            gpu,
             surface,
             config,
-            source: None,
+            uploaded: [None, None],
         })
     }
-    /// The device it draws with.
+    /// Whether it draws a stream on this device.
     pub fn is_on(&self, gpu: &Gpu) -> bool {
-        self.gpu.device() == gpu.device()
+        self.stream.device() == gpu.device()
     }
     /// Follows the window's size.
     pub fn resize(&mut self, width: u32, height: u32) {
@@ -123,7 +140,7 @@ impl Renderer {
     fn paint(
         &mut self,
         texture: &wgpu::SurfaceTexture,
-        result: Option<(&GpuTensor, Size, Rect)>,
+        result: Option<(&OnDevice, Rect)>,
         source: Option<(&Arc<Picture>, Rect)>,
         panel: &Painted,
     ) {
@@ -132,14 +149,15 @@ impl Renderer {
         let size_in_pixels = [self.config.width, self.config.height];
         let screen = egui_wgpu::ScreenDescriptor { size_in_pixels, pixels_per_point: panel.scale };
         let before = self.panel.update_buffers(&device, self.gpu.queue(), &mut encoder, &panel.jobs, &screen);
-        if let Some((picture, _)) = source {
-            self.upload(picture);
-        }
-        let result = result.map(|(tensor, size, at)| (self.bind(0, tensor.buffer(), size), at));
-        let source = source.and_then(|(_, at)| {
-            let Uploaded { picture, buffer } = self.source.as_ref()?;
-            Some((self.bind(1, buffer, picture.size()), at))
+        let result = result.and_then(|(picture, at)| {
+            let group = match &picture.host {
+                _ if self.is_on(&self.gpu) => self.bind(Role::Result, picture.pixels.buffer(), picture.size),
+                Some(host) => self.upload(Role::Result, host),
+                None => return None,
+            };
+            Some((group, at))
         });
+        let source = source.map(|(picture, at)| (self.upload(Role::Source, picture), at));
         let view = texture.texture.create_view(&wgpu::TextureViewDescriptor::default());
         let attachment = wgpu::RenderPassColorAttachment {
             view: &view,
@@ -168,33 +186,39 @@ impl Renderer {
         self.gpu.queue().submit(before.into_iter().chain([encoder.finish()]));
     }
     /// Brings a picture of the host to the device, unless it is there.
-    fn upload(&mut self, picture: &Arc<Picture>) {
-        if self.source.as_ref().is_some_and(|s| Arc::ptr_eq(&s.picture, picture)) {
-            return;
-        }
+    fn upload(&mut self, role: Role, picture: &Arc<Picture>) -> wgpu::BindGroup {
         let bytes = picture.rgba();
-        let fitting = self.source.take().filter(|s| s.buffer.size() == bytes.len() as u64);
-        let buffer = fitting.map(|s| s.buffer).unwrap_or_else(|| {
-            self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some("source"),
-                size: bytes.len() as u64,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        });
-        self.gpu.queue().write_buffer(&buffer, 0, bytes);
-        self.source = Some(Uploaded { picture: Arc::clone(picture), buffer });
+        let there = self.uploaded[role as usize].take();
+        let uploaded = match there.filter(|u| u.buffer.size() == bytes.len() as u64) {
+            Some(there) if Arc::ptr_eq(&there.picture, picture) => there,
+            there => {
+                let buffer = there.map_or_else(|| self.room(bytes.len() as u64), |u| u.buffer);
+                self.gpu.queue().write_buffer(&buffer, 0, bytes);
+                Uploaded { picture: Arc::clone(picture), buffer }
+            }
+        };
+        let group = self.bind(role, &uploaded.buffer, picture.size());
+        self.uploaded[role as usize] = Some(uploaded);
+        group
     }
-    fn bind(&self, place: usize, pixels: &wgpu::Buffer, size: Size) -> wgpu::BindGroup {
+    fn room(&self, size: u64) -> wgpu::Buffer {
+        self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("picture"),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+    fn bind(&self, role: Role, pixels: &wgpu::Buffer, size: Size) -> wgpu::BindGroup {
         let words = [size.width, size.height, u32::from(self.config.format.is_srgb()), 1f32.to_bits()];
         let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-        self.gpu.queue().write_buffer(&self.places[place], 0, &bytes);
+        self.gpu.queue().write_buffer(&self.places[role as usize], 0, &bytes);
         self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("picture"),
             layout: &self.pipeline.get_bind_group_layout(0),
             entries: &[
                 wgpu::BindGroupEntry { binding: 0, resource: pixels.as_entire_binding() },
-                wgpu::BindGroupEntry { binding: 1, resource: self.places[place].as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 1, resource: self.places[role as usize].as_entire_binding() },
             ],
         })
     }
