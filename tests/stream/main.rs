@@ -8,8 +8,12 @@
 #[path = "../parity/case.rs"]
 #[allow(dead_code, reason = "parity reads more of a golden")]
 mod case;
+mod changes;
+mod failures;
 mod formulas;
+mod memory;
 mod pictures;
+mod steady;
 mod straight;
 #[path = "../goldens/weights.rs"]
 #[allow(dead_code, reason = "parity reads more of the weights")]
