@@ -10,6 +10,7 @@
 mod case;
 mod changes;
 mod failures;
+mod filter;
 mod formulas;
 mod memory;
 mod pictures;
