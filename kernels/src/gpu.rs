@@ -221,6 +221,11 @@ impl Gpu {
     pub fn summary(&self) -> &AdapterSummary {
         &self.0.summary
     }
+    /// Whether `other` is this very device. wgpu's own comparison does not tell devices of different
+    /// instances apart.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
     /// What plans for this device are recorded for.
     pub fn target(&self) -> Target {
         self.0.target

@@ -99,7 +99,7 @@ impl Renderer {
     }
     /// Whether it draws a stream on this device.
     pub fn is_on(&self, gpu: &Gpu) -> bool {
-        self.stream.device() == gpu.device()
+        self.stream.is(gpu)
     }
     /// Follows the window's size.
     pub fn resize(&mut self, width: u32, height: u32) {
