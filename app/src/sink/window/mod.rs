@@ -7,14 +7,14 @@ mod renderer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use dreamglass_engine::{Picture, Size};
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
-use winit::event::{ElementState, KeyEvent, WindowEvent};
-use winit::event_loop::{ActiveEventLoop, EventLoop, EventLoopProxy};
+use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
+use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::window::{Fullscreen, Window, WindowId};
 
 use self::keys::Command;
@@ -32,6 +32,12 @@ const SIZE: LogicalSize<u32> = LogicalSize::new(1080, 720);
 
 /// Width of the panel in points.
 const PANEL: f32 = 300.0;
+
+/// Shortest time between two drawings of an animation.
+const SHORTEST: Duration = Duration::from_millis(33);
+
+/// Delays from here on are not waited for: the panel has nothing to draw.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// Frames per second of a recording.
 const RECORDED_FPS: u32 = 30;
@@ -60,14 +66,12 @@ impl Display {
     }
     /// Shows `session` until the window or the stream ends.
     pub fn run(self, session: Session, appearance: Appearance) -> Result<Summary> {
-        let wake = self.waker();
-        let context = egui::Context::default();
-        context.set_request_repaint_callback(move |_| wake());
         let mut shell = Shell {
             panel: Panel::new(appearance.looks.clone()),
             session: Some(session),
             appearance,
-            context,
+            context: egui::Context::default(),
+            redraw_at: None,
             open: None,
             held: None,
             error: None,
@@ -116,6 +120,8 @@ struct Shell {
     panel: Panel,
     context: egui::Context,
     open: Option<Open>,
+    /// When the panel wants to be drawn again, for an animation or a blinking cursor.
+    redraw_at: Option<Instant>,
     /// The picture that stays, while it is held.
     held: Option<OnDevice>,
     error: Option<anyhow::Error>,
@@ -164,6 +170,9 @@ impl Shell {
             area = ui.available_rect_before_wrap();
         });
         open.input.handle_platform_output(&open.window, output.platform_output);
+        let again = output.viewport_output.get(&egui::ViewportId::ROOT).map(|v| v.repaint_delay);
+        let again = again.filter(|delay| *delay < NEVER).map(|delay| delay.max(SHORTEST));
+        self.redraw_at = again.map(|delay| Instant::now() + delay);
         let scale = output.pixels_per_point;
         let jobs = self.context.tessellate(output.shapes, scale);
         let painted = Painted { jobs, textures: output.textures_delta, scale };
@@ -302,10 +311,20 @@ impl ApplicationHandler for Shell {
             open.window.request_redraw();
         }
     }
+    fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
+        if let (StartCause::ResumeTimeReached { .. }, Some(open)) = (cause, &self.open) {
+            open.window.request_redraw();
+        }
+    }
+    fn about_to_wait(&mut self, events: &ActiveEventLoop) {
+        let flow = self.redraw_at.map_or(ControlFlow::Wait, ControlFlow::WaitUntil);
+        events.set_control_flow(flow);
+    }
     fn window_event(&mut self, events: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
         let Some(open) = &mut self.open else { return };
         let is_taken = open.input.on_window_event(&open.window, &event);
-        if is_taken.repaint {
+        // A drawing is no reason for another one.
+        if is_taken.repaint && !matches!(event, WindowEvent::RedrawRequested) {
             open.window.request_redraw();
         }
         match event {

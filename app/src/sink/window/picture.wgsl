@@ -39,6 +39,10 @@ fn colour(at: Corner) -> @location(0) vec4<f32> {
     let upper = mix(pixel(first.x, first.y), pixel(first.x + 1, first.y), share.x);
     let lower = mix(pixel(first.x, first.y + 1), pixel(first.x + 1, first.y + 1), share.x);
     let encoded = mix(upper, lower, share.y);
-    let linear = select(pow((encoded + 0.055) / 1.055, vec3<f32>(2.4)), encoded / 12.92, encoded <= vec3<f32>(0.04045));
-    return vec4<f32>(select(encoded, linear, place.is_linear == 1u), place.opacity);
+    if (place.is_linear == 0u) {
+        return vec4<f32>(encoded, place.opacity);
+    }
+    let low = encoded <= vec3<f32>(0.04045);
+    let linear = select(pow((encoded + 0.055) / 1.055, vec3<f32>(2.4)), encoded / 12.92, low);
+    return vec4<f32>(linear, place.opacity);
 }
