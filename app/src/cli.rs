@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dreamglass_engine::kernels::gpu::AdapterChoice;
 
+use crate::commands::bench::{self, BenchArgs};
 use crate::parameters::ParameterArgs;
 
 const EXAMPLES: &str = "\
@@ -15,6 +16,7 @@ Examples:
   dreamglass video clip.mp4 -o out.mp4 --model ~/models/lcm-sd15 --prompt @prompt.txt --steps 4
   dreamglass looks
   dreamglass devices
+  dreamglass bench --size 512x512 --json figures.json --report report.html
   dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
 
 Models are folders in diffusers' layout with safetensors weights; without --model the small
@@ -72,6 +74,9 @@ pub enum Command {
     Looks(LooksArgs),
     /// List the adapters that --adapter chooses from
     Devices(DevicesArgs),
+    /// Measure the stream on this device: where a frame's time goes, and how close to the limits
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Compare a model with reference tensors made by diffusers
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),

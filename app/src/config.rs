@@ -82,12 +82,20 @@ pub fn warn_of_cut(engine: &Engine, prompt: &str) -> Result<()> {
 
 /// Opens the device and loads the model for pictures.
 pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let EngineArgs { place, dtype: precision } = arguments;
-    let gpu = open_gpu(&place.adapter)?;
+    load(&open_gpu(&arguments.place.adapter)?, arguments, files)
+}
+
+/// Loads the model on an open device.
+pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
+    let options = EngineOptions { dtype: storage(gpu, arguments), ..Default::default() };
+    Engine::load(gpu, files, &options).with_context(|| format!("model {}", arguments.place.model.display()))
+}
+
+/// The storage type that is asked for, or that suits the device.
+pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
     // CPU adapters unpack halves in software: no faster, and twice as long to compile.
     let native = if gpu.summary().is_software { Precision::F32 } else { Precision::F16 };
-    let options = EngineOptions { dtype: dtype(precision.unwrap_or(native)), ..Default::default() };
-    Engine::load(&gpu, files, &options).with_context(|| format!("model {}", place.model.display()))
+    dtype(arguments.dtype.unwrap_or(native))
 }
 
 /// Opens the device.

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 mod devices;
 mod image;
 mod looks;
@@ -20,6 +21,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Video(arguments) => video::run(&arguments),
         Command::Looks(arguments) => looks::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }
