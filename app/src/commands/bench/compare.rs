@@ -51,7 +51,7 @@ pub fn differences(before: &Figures, adapter: &Adapter, setup: &Setup) -> Vec<St
     ];
     let differing = pairs.into_iter().filter(|(_, old, new)| old != new);
     differing
-        .map(|(what, old, new)| format!("the runs compared have another {what}: {old} before, {new} now"))
+        .map(|(what, old, new)| format!("the compared runs differ in {what}: {old} before, {new} now"))
         .collect()
 }
 
@@ -109,9 +109,9 @@ impl Comparison {
     }
 }
 
-/// Device time of a frame, or its latency where the adapter has no timestamps.
+/// Device time of a frame, or its wall time where the adapter has no timestamps.
 fn frame_ms(figures: &Figures) -> Option<f64> {
-    figures.frame_gpu_ms.or(figures.single.map(|s| s.latency_ms)).map(|s| s.p50)
+    figures.frame_gpu_ms.or(figures.single.map(|s| s.job_ms)).map(|s| s.p50)
 }
 
 impl fmt::Display for Comparison {

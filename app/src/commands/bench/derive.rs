@@ -41,7 +41,7 @@ pub fn frame_times(single: &Single) -> Vec<f64> {
 
 pub fn single(single: &Single) -> Option<SingleFigures> {
     Some(SingleFigures {
-        latency_ms: Spread::of(&single.latency_ms)?,
+        job_ms: Spread::of(&single.job_ms)?,
         push_ms: Spread::of(&single.push_ms)?,
         submit_ms: Spread::of(&single.submit_ms)?,
         read_back_ms: Spread::of(&single.finish_ms)?,
@@ -127,7 +127,7 @@ pub fn filter(streamed: &Streamed, frame_ms: Option<f64>) -> Option<FilterFigure
     let times = |wanted: bool| {
         let is_wanted = |frame: &&Vec<Span>| frame.iter().any(|s| s.stage == "compare") == wanted;
         let times: Vec<f64> = streamed.spans.iter().filter(is_wanted).map(|f| parts::whole_ms(f)).collect();
-        Spread::of(&times).map(|s| s.mean)
+        Spread::of(&times).map(|s| s.p50)
     };
     let compare_gpu_ms = times(true);
     // Without any job in the stream, one costs what a frame alone does.

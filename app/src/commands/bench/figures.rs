@@ -86,7 +86,8 @@ pub struct ColdStart {
 /// Frames one at a time, those with timestamps around every dispatch left out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SingleFigures {
-    pub latency_ms: Spread,
+    /// From a frame's capture until its job is done: its latency, unless the batch holds it back.
+    pub job_ms: Spread,
     /// CPU time of handing a frame over.
     pub push_ms: Spread,
     /// CPU time of uploading it, encoding and submitting the job.

@@ -111,7 +111,7 @@ fn percentiles(figures: &Figures) -> String {
     let (single, stream) = (figures.single.as_ref(), figures.stream.as_ref());
     let rows = [
         ("frame on the device", figures.frame_gpu_ms),
-        ("latency, one at a time", single.map(|s| s.latency_ms)),
+        ("frame alone, by the clock", single.map(|s| s.job_ms)),
         ("latency, stream", stream.map(|s| s.latency_ms)),
         ("between pictures, stream", stream.map(|s| s.interval_ms)),
         ("CPU per frame, stream", stream.map(|s| s.cpu_ms)),

@@ -55,7 +55,7 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode> {
     }
     let (single, streamed) = measure(arguments, &mut session, &params)?;
     let is_complete = !session.is_interrupted();
-    if !is_complete && single.latency_ms.is_empty() {
+    if !is_complete && single.job_ms.is_empty() {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     let figures = figures(arguments, &session, setup, cold_start, &single, &streamed)?;

@@ -26,7 +26,7 @@ pub struct Single {
     pub dispatches: Vec<Vec<Span>>,
     /// The last of the latter, with what the CPU did.
     pub traced: Vec<Traced>,
-    pub latency_ms: Vec<f64>,
+    pub job_ms: Vec<f64>,
     pub push_ms: Vec<f64>,
     pub submit_ms: Vec<f64>,
     pub finish_ms: Vec<f64>,
@@ -75,7 +75,7 @@ impl Single {
     fn keep(&mut self, turn: Turn, spans: Option<Vec<Span>>, detail: Detail) {
         // Recording timestamps around every dispatch costs the CPU time that a window does not spend.
         if detail == Detail::Stages {
-            self.latency_ms.push(ms(turn.done_at - turn.captured_at));
+            self.job_ms.push(ms(turn.done_at - turn.captured_at));
             self.push_ms.push(ms(turn.push));
             self.submit_ms.push(ms(turn.submit[1]));
             self.finish_ms.push(ms(turn.finish[1]));

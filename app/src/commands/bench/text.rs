@@ -46,19 +46,19 @@ fn head(figures: &Figures, out: &mut String) {
 
 fn spread(out: &mut String, name: &str, spread: &Spread) {
     let Spread { count, p50, p95, p99, max, .. } = spread;
-    line(out, &format!("{name:<24} {p50:>9.2} {p95:>9.2} {p99:>9.2} {max:>9.2} {count:>7}"));
+    line(out, &format!("{name:<26} {p50:>9.2} {p95:>9.2} {p99:>9.2} {max:>9.2} {count:>7}"));
 }
 
 fn times(figures: &Figures, out: &mut String) {
     let columns = ["p50", "p95", "p99", "max"].map(|c| format!("{c:>9}")).join(" ");
-    line(out, &format!("{:<24} {columns} {:>7}", "milliseconds", "frames"));
+    line(out, &format!("{:<26} {columns} {:>7}", "milliseconds", "frames"));
     let mut show = |name: &str, of: Option<Spread>| {
         if let Some(of) = of {
             spread(out, name, &of);
         }
     };
     show("frame on the device", figures.frame_gpu_ms);
-    show("latency alone", figures.single.map(|s| s.latency_ms));
+    show("frame alone, by the clock", figures.single.map(|s| s.job_ms));
     show("latency in the stream", figures.stream.map(|s| s.latency_ms));
     show("between pictures", figures.stream.map(|s| s.interval_ms));
     show("CPU per frame", figures.stream.map(|s| s.cpu_ms));
@@ -84,7 +84,7 @@ fn row(out: &mut String, row: &Row) {
     line(
         out,
         &format!(
-            "{name:<24} {p50:>9.3} {p95:>9.3} {p99:>9.3} {max:>9.3} {share:>6.1}% {calls:>6.0} \
+            "{name:<26} {p50:>9.3} {p95:>9.3} {p99:>9.3} {max:>9.3} {share:>6.1}% {calls:>6.0} \
              {gflop_per_s:>9.1} {gbytes_per_s:>8.1}"
         ),
     );
@@ -97,7 +97,7 @@ fn rows(out: &mut String, title: &str, rows: &[Row]) {
     let columns = ["p50 ms", "p95", "p99", "max"].map(|c| format!("{c:>9}")).join(" ");
     line(
         out,
-        &format!("\n{title:<24} {columns} {:>7} {:>6} {:>9} {:>8}", "share", "calls", "GFLOP/s", "GB/s"),
+        &format!("\n{title:<26} {columns} {:>7} {:>6} {:>9} {:>8}", "share", "calls", "GFLOP/s", "GB/s"),
     );
     rows.iter().for_each(|r| row(out, r));
 }
