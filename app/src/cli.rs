@@ -7,6 +7,7 @@ use dreamglass_engine::Size;
 use dreamglass_engine::kernels::gpu::AdapterChoice;
 use dreamglass_engine::params::{Field, Kind, Value};
 
+use crate::commands::bench::{self, BenchArgs};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
@@ -22,6 +23,7 @@ Examples:
   dreamglass live --source screen --look comic --output recording.mp4
   dreamglass looks
   dreamglass devices
+  dreamglass bench --size 512x512 --json figures.json --report report.html
   dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
 
 Models are folders in diffusers' layout with safetensors weights; without --model the small
@@ -108,6 +110,9 @@ pub enum Command {
     Looks(LooksArgs),
     /// List the adapters that --adapter chooses from
     Devices(DevicesArgs),
+    /// Measure the stream on this device: where a frame's time goes, and how close to the limits
+    #[command(after_help = bench::HELP)]
+    Bench(BenchArgs),
     /// Compare a model with reference tensors made by diffusers
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),

@@ -82,17 +82,25 @@ pub fn warn_of_cut(engine: &Engine, prompt: &str) -> Result<()> {
 
 /// Opens the device and loads the model for pictures.
 pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let gpu = open_gpu(&arguments.place.adapter())?;
-    let options = options(arguments, &gpu);
-    Engine::load(&gpu, files, &options)
+    load(&open_gpu(&arguments.place.adapter())?, arguments, files)
+}
+
+/// Loads the model on an open device.
+pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
+    Engine::load(gpu, files, &options(arguments, gpu))
         .with_context(|| format!("model {}", arguments.place.model().display()))
 }
 
 /// How a model is loaded on `gpu`.
 pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> EngineOptions {
+    EngineOptions { dtype: storage(gpu, arguments), ..Default::default() }
+}
+
+/// The storage type that is asked for, or that suits the device.
+pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
     // CPU adapters unpack halves in software: no faster, and twice as long to compile.
     let native = if gpu.summary().is_software { Precision::F32 } else { Precision::F16 };
-    EngineOptions { dtype: dtype(arguments.dtype.unwrap_or(native)), ..Default::default() }
+    dtype(arguments.dtype.unwrap_or(native))
 }
 
 /// Opens the device.

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 mod cameras;
 mod devices;
 mod image;
@@ -24,6 +25,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Cameras => cameras::run(),
         Command::Looks(arguments) => looks::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
+mod bench;
 mod broken_models;
 mod broken_pictures;
 mod devices;

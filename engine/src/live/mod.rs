@@ -185,9 +185,10 @@ impl Live {
     pub fn set_read_back(&mut self, reads_back: bool) {
         self.reads_back = reads_back;
     }
-    /// Measures the device's time of every job from now on, or none any more.
-    pub fn set_profiler(&mut self, profiler: Option<(Profiler, Detail)>) {
-        self.profiler = profiler;
+    /// Measures the device's time of every job and comparison from now on, or none any more. Gives
+    /// back what measured until now.
+    pub fn set_profiler(&mut self, profiler: Option<(Profiler, Detail)>) -> Option<(Profiler, Detail)> {
+        std::mem::replace(&mut self.profiler, profiler)
     }
     /// The profiler that was set.
     pub fn profiler(&mut self) -> Option<&mut Profiler> {
@@ -406,7 +407,12 @@ impl Live {
         self.upload(&frame.picture)?;
         let mut submission = Submission::new(&self.ground.gpu);
         let (Some(stages), Some((_, arrive))) = (&self.stages, &self.arrive) else { return Ok(()) };
+        if let Some((profiler, detail)) = &mut self.profiler {
+            submission.profile(profiler, *detail)?;
+        }
+        submission.stage("resize");
         submission.run(arrive)?;
+        submission.stage("compare");
         submission.run(&stages.compare)?;
         submission.copy(&stages.compare.tensor(names::SIMILARITY)?, &mut self.similarity, frame.id)?;
         let ticket = submission.submit()?;
