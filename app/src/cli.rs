@@ -11,7 +11,7 @@ use crate::commands::bench::{self, BenchArgs};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
-use crate::sink::window::SourceView;
+use crate::sink::window::{Presenting, SourceView};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -169,6 +169,9 @@ pub struct LiveArgs {
     /// Where the window shows the source (S changes it)
     #[arg(long, value_name = "WHERE", default_value = "hidden")]
     pub show_source: SourceView,
+    /// How pictures reach the window
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub present: Presenting,
     /// End after this many pictures
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,

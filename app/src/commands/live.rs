@@ -51,12 +51,13 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
         looks: looks.looks.iter().map(|l| (l.name.clone(), l.prompt.clone())).collect(),
         is_full_screen: arguments.full_screen,
         has_panel: !arguments.no_panel,
+        presenting: arguments.present,
         presented: Arc::default(),
         source_view: arguments.show_source,
     };
     let adapter = arguments.engine.place.adapter();
-    let is_software = gpu.summary().is_software;
-    let has_queue_in_common = display.is_some() && !is_software;
+    let is_direct = arguments.present.is_direct(&gpu);
+    let has_queue_in_common = display.is_some() && is_direct;
     let wake =
         display.as_ref().map_or_else(|| Arc::new(|| ()) as Arc<dyn Fn() + Send + Sync>, Display::waker);
     let interrupted = interrupt::watch()?;
@@ -69,7 +70,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
         params,
         source,
         sinks,
-        reads_back: display.is_some() && is_software,
+        reads_back: display.is_some() && !is_direct,
         presented: has_queue_in_common.then(|| Arc::clone(&appearance.presented)),
         ends_with_source: display.is_none(),
         limit: arguments.frames,

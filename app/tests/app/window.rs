@@ -197,16 +197,24 @@ fn keys_and_panel_change_the_picture() {
 const LOOK_NONE: [i16; 2] = [800, 190];
 const PROMPT_FIELD: [i16; 2] = [960, 305];
 
+/// The way of GPUs, and its end by Ctrl-C.
 #[test]
-fn closing_the_window_or_a_signal_ends_it() {
+fn the_devices_own_picture_is_presented_until_a_signal() {
     let display = Display::open();
     let mut command = dreamglass();
-    command.args(["live", "--source", "synthetic:256x256@30", "--size", "64x64"]);
+    command.args(["live", "--source", "synthetic:256x256@30", "--size", "64x64", "--look", "none"]);
+    command.args(["--present", "direct", "--show-source", "beside", "--no-panel"]);
     command.env("DISPLAY", &display.name).env_remove("WAYLAND_DISPLAY");
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    display.wait("the panel", &mut child, |_| {
-        display.pixels([790, 0, 280, 300]).iter().any(|p| p.iter().all(|&v| v > 150))
-    });
+    display.wait("the first picture", &mut child, |[range, light]| range > 40.0 && light > 30.0);
+    let began = Instant::now();
+    let bright = |at| display.pixels(at).iter().filter(|p| p.iter().any(|&v| v > 100)).count();
+    // Result and source, side by side.
+    while bright([20, 200, 500, 300]) < 10_000 || bright([560, 200, 500, 300]) < 10_000 {
+        assert!(began.elapsed() < PATIENCE, "source or result is missing");
+        sleep(Duration::from_millis(100));
+    }
+    display.save("direct.png");
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();

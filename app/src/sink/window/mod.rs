@@ -21,6 +21,7 @@ use self::keys::Command;
 pub use self::layout::SourceView;
 use self::layout::places;
 use self::panel::{Action, Glimpse, Panel};
+pub use self::renderer::Presenting;
 use self::renderer::{Painted, Renderer, Scene};
 use super::picture::PictureFile;
 use super::spec::SinkSpec;
@@ -103,6 +104,8 @@ pub struct Appearance {
     pub has_panel: bool,
     /// Where the source is shown.
     pub source_view: SourceView,
+    /// How pictures reach it.
+    pub presenting: Presenting,
     /// Hears which pictures are presented.
     pub presented: Arc<Presented>,
 }
@@ -136,7 +139,7 @@ impl Shell {
             events.create_window(attributes.with_fullscreen(full)).context("cannot open a window")?;
         let window = Arc::new(window);
         let gpu = session.view().gpu.clone();
-        let renderer = Renderer::new(gpu, Arc::clone(&window))?;
+        let renderer = Renderer::new(gpu, Arc::clone(&window), self.appearance.presenting)?;
         let scale = Some(window.scale_factor() as f32);
         let id = egui::ViewportId::ROOT;
         let input = egui_winit::State::new(self.context.clone(), id, &window, scale, window.theme(), None);
@@ -155,7 +158,7 @@ impl Shell {
         drop(view);
         if !open.renderer.is_on(&gpu) {
             self.held = None;
-            open.renderer = Renderer::new(gpu, Arc::clone(&open.window))?;
+            open.renderer = Renderer::new(gpu, Arc::clone(&open.window), self.appearance.presenting)?;
         }
         let picture = self.held.clone().or(picture);
         let mut actions = Vec::new();

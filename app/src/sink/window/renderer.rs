@@ -3,13 +3,39 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use dreamglass_engine::{AdapterChoice, AdapterSummary, Gpu, Picture, Size};
+use clap::ValueEnum;
+use dreamglass_engine::{AdapterChoice, Gpu, Picture, Size};
 use egui_wgpu::wgpu;
 use winit::window::Window;
 
 use super::layout::Rect;
 use crate::config::open_gpu;
 use crate::live::OnDevice;
+
+/// How pictures reach the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Presenting {
+    /// Directly on GPUs, copied on CPU adapters
+    #[default]
+    Auto,
+    /// The device's own picture, without read-back
+    Direct,
+    /// Read back and drawn by a device of the window's own
+    Copy,
+}
+
+impl Presenting {
+    /// Whether the window draws with the stream's own device. On a CPU adapter a present waits for
+    /// all of the queue before it, which would make the panel as slow as the stream, and reading
+    /// back is no more than a copy in memory.
+    pub fn is_direct(self, stream: &Gpu) -> bool {
+        match self {
+            Self::Auto => !stream.summary().is_software,
+            Self::Direct => true,
+            Self::Copy => false,
+        }
+    }
+}
 
 /// What a frame of the window shows.
 pub struct Scene<'a> {
@@ -41,9 +67,7 @@ struct Uploaded {
 pub struct Renderer {
     /// The stream's device.
     stream: Gpu,
-    /// The device that draws: the stream's own, so that pictures stay where they are. On a CPU
-    /// adapter another one: there a present waits for all of the queue before it, which would make
-    /// the panel as slow as the stream, and reading back is no more than a copy in memory.
+    /// The device that draws: the stream's own where presenting is direct.
     gpu: Gpu,
     surface: wgpu::Surface<'static>,
     config: wgpu::SurfaceConfiguration,
@@ -62,9 +86,11 @@ enum Role {
 
 impl Renderer {
     /// A surface of `window` for a stream on `stream`.
-    pub fn new(stream: Gpu, window: Arc<Window>) -> Result<Self> {
-        let AdapterSummary { is_software, index, .. } = *stream.summary();
-        let gpu = if is_software { open_gpu(&AdapterChoice::Index(index))? } else { stream.clone() };
+    pub fn new(stream: Gpu, window: Arc<Window>, presenting: Presenting) -> Result<Self> {
+        let gpu = match presenting.is_direct(&stream) {
+            true => stream.clone(),
+            false => open_gpu(&AdapterChoice::Index(stream.summary().index))?,
+        };
         let size = window.inner_size();
         let surface = gpu.instance().create_surface(window).context("cannot draw to the window")?;
         let name = &gpu.summary().name;
