@@ -111,13 +111,27 @@ pub fn consistency(single: &Single, stages: &[Row], warnings: &mut Vec<String>) 
     }
     let parts_over_plain = parts_ms / plain_ms;
     if (parts_over_plain - 1.0).abs() > TOLERANCE {
+        let why = match parts_over_plain > 1.0 {
+            true => "shares of parts and kernels are sound, their milliseconds less so",
+            false => "the device had other work, or more frames are needed",
+        };
         warnings.push(format!(
-            "frames measured dispatch by dispatch take {:.1} % of the others' time: shares of parts and \
-             kernels are sound, their milliseconds less so",
+            "frames measured dispatch by dispatch take {:.1} % of the others' time: {why}",
             100.0 * parts_over_plain
         ));
     }
     Some(Consistency { parts_ms, whole_ms, parts_over_whole, plain_ms, parts_over_plain })
+}
+
+/// Tells of a device that had other work while frames were measured alone: one that is busier than
+/// always was faster in the stream.
+pub fn check_load(stream: Option<&StreamFigures>, warnings: &mut Vec<String>) {
+    if let Some(busy) = stream.and_then(|s| s.device_busy).filter(|busy| *busy > 1.0 + TOLERANCE) {
+        warnings.push(format!(
+            "frames took {:.1} % of the stream's time when they were measured alone: the device had other work",
+            100.0 * busy
+        ));
+    }
 }
 
 /// What the filter saved against processing every frame in `frame_ms`.

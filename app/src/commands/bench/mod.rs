@@ -200,6 +200,8 @@ fn figures(
     let Tables { stages, kernels, dispatches } = Tables::of(single);
     let mut warnings = single.warnings.clone();
     let consistency = derive::consistency(single, &stages, &mut warnings);
+    let stream = derive::stream(streamed, frame_ms);
+    derive::check_load(stream.as_ref(), &mut warnings);
     let is_filtered = session.live.params().similarity_filter;
     Ok(Figures {
         schema: SCHEMA,
@@ -210,7 +212,7 @@ fn figures(
         cold_start,
         frame_gpu_ms,
         single: derive::single(single),
-        stream: derive::stream(streamed, frame_ms),
+        stream,
         work,
         ceilings,
         stages,
