@@ -319,15 +319,13 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<KernelError>>> {
     let failure = Arc::new(Mutex::new(None));
     let on_lost = Arc::clone(&failure);
     device.set_device_lost_callback(move |reason, message| {
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            let mut slot = on_lost.lock().unwrap_or_else(PoisonError::into_inner);
-            *slot = Some(KernelError::DeviceLost { reason: format!("{reason:?}: {message}") });
-        }
+        let mut slot = on_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(KernelError::DeviceLost { reason: format!("{reason:?}: {message}") });
     });
     let on_error = Arc::clone(&failure);
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
         let mut slot = on_error.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert(from_wgpu(error, "an operation", 0));
+        slot.get_or_insert_with(|| from_wgpu(error, "an operation", 0));
     }));
     failure
 }

@@ -215,3 +215,41 @@ fn a_source_that_ends_or_breaks_ends_the_stream_with_its_last_frame_shown() {
         assert_eq!(decode_counter(&seen.last().unwrap().0), Some(2));
     }
 }
+
+#[test]
+fn a_lost_device_is_opened_again_and_the_stream_goes_on() {
+    let (mut start, seen) = start(nearly_unchanged(), source("synthetic:256x256@30"), None);
+    start.reopen = Box::new(|| Ok(Gpu::open(&GpuOptions::default())?));
+    let session = Session::start(start).unwrap();
+    for count in [3, 6] {
+        let began = Instant::now();
+        while seen.lock().unwrap().len() < count {
+            assert!(began.elapsed() < Duration::from_secs(120), "no picture comes");
+            thread::sleep(Duration::from_millis(5));
+        }
+        if count == 3 {
+            let gpu = session.view().gpu.clone();
+            gpu.device().destroy();
+        }
+    }
+    let trouble = session.view().trouble.as_ref().map(|(_, message)| message.clone());
+    assert!(trouble.is_some_and(|t| t.contains("lost")));
+    let pictures = seen.lock().unwrap();
+    let counters: Vec<Option<u64>> = pictures.iter().map(|(p, ..)| decode_counter(p)).collect();
+    assert!(counters.windows(2).all(|w| w[0].is_some() && w[1] > w[0]), "{counters:?}");
+}
+
+#[test]
+fn a_device_that_stays_lost_ends_the_stream_with_a_clear_error() {
+    let (start, seen) = start(nearly_unchanged(), source("synthetic:256x256@30"), None);
+    let session = Session::start(start).unwrap();
+    let began = Instant::now();
+    while seen.lock().unwrap().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(120), "no picture comes");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let gpu = session.view().gpu.clone();
+    gpu.device().destroy();
+    let error = format!("{:#}", session.join().unwrap_err());
+    assert!(error.contains("the device was lost") && error.contains("not in this test"), "{error}");
+}

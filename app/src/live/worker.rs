@@ -333,7 +333,8 @@ impl Worker {
         self.start.gpu = gpu.clone();
         self.change(|view| {
             view.gpu = gpu;
-            view.picture = None;
+            // What is on the host can still be shown.
+            view.picture = view.picture.take().filter(|picture| picture.host.is_some());
             view.phase = Phase::Loading;
         });
         self.load()

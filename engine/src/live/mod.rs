@@ -162,8 +162,10 @@ impl Live {
     /// nothing changes.
     ///
     /// # Errors
-    /// [`EngineError::Frame`], [`EngineError::Schedule`] for values that do not go together.
+    /// [`EngineError::Parameter`] for a value out of range; [`EngineError::Frame`],
+    /// [`EngineError::Schedule`] for values that do not go together.
     pub fn set(&mut self, params: Params) -> Result<(), EngineError> {
+        params.check()?;
         let Some(size) = self.result_size(&params) else {
             // Checked with a size that always fits.
             self.setup(&params, Size::new(self.side, self.side).natural(self.side, self.factor()))?;

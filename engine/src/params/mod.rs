@@ -250,6 +250,15 @@ impl Params {
         let auto = if parameter.has_auto { format!(", or {AUTO}") } else { String::new() };
         error(format!("{}{auto}", parameter.kind))
     }
+    /// Checks fields that were set directly.
+    ///
+    /// # Errors
+    /// [`EngineError::Parameter`] as [`Params::set`].
+    pub fn check(&self) -> Result<(), EngineError> {
+        let mut copy = self.clone();
+        let set = |p: &Parameter| self.get(p.name).map_or(Ok(()), |value| copy.set(p.name, &value));
+        schema().iter().try_for_each(set)
+    }
     /// The parameters that are not at their default, by name.
     pub fn changed(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let changed =
@@ -342,6 +351,9 @@ mod tests {
             assert!(message.contains(name) && message.contains(expected), "{message}");
         }
         assert_eq!(params, Params::default());
+        let direct = Params { transition: f64::NAN, ..Params::default() };
+        assert!(direct.check().unwrap_err().to_string().contains("transition"));
+        assert!(Params::default().check().is_ok());
     }
 
     #[test]
