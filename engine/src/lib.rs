@@ -3,7 +3,9 @@
 //! Weights keep their checkpoint names ([`weights`]), each network is recorded by one file
 //! ([`model`]), the sampler's numbers are tables ([`schedule`]), prompts become tokens ([`text`]).
 //! [`Engine`] puts them together: it loads a model in diffusers' layout and turns pictures into
-//! pictures, keeping plans, weights and conditioning between them.
+//! pictures, keeping plans, weights and conditioning between them. [`Live`] does the same for a
+//! stream of frames under parameters ([`params`]) that change while it runs; what happens to which
+//! frame is decided by a state machine without device, thread or clock ([`stream`]).
 
 pub mod engine;
 pub mod error;
