@@ -102,10 +102,10 @@ fn what_does_not_go_together_is_named_and_changes_nothing() {
         (Params { size: Some(Size::new(0, 64)), ..good.clone() }, "0x64"),
         (Params { size: Some(Size::new(9000, 64)), ..good.clone() }, "9000x64"),
         (Params { steps: Some(steps), ..good.clone() }, "5 steps"),
-        (Params { steps: Some(0), ..good.clone() }, "steps is 0"),
+        (Params { steps: Some(0), ..good.clone() }, "`steps`: expected a whole number in 1..=50"),
         (Params { steps: Some(4), strength: Some(0.05), ..good.clone() }, "4 steps at strength 0.05"),
-        (Params { strength: Some(f64::NAN), ..good.clone() }, "strength is NaN"),
-        (Params { guidance: -1.0, ..good.clone() }, "guidance is -1"),
+        (Params { strength: Some(f64::NAN), ..good.clone() }, "got `NaN`"),
+        (Params { guidance: -1.0, ..good.clone() }, "got `-1`"),
     ];
     for (params, name) in bad {
         let message = world.live.set(params.clone()).unwrap_err().to_string();

@@ -1,7 +1,8 @@
 //! Pictures of streams: those of single pictures, turned, fitted and smoothed.
 
 use dreamglass_engine::params::{Batching, GuidanceMode, Turn};
-use dreamglass_engine::{Engine, Fit, Params, Picture, Size};
+use dreamglass_engine::{Engine, Fit, Params, Picture, Settings, Size};
+use dreamglass_kernels::ops::Orientation;
 
 use crate::straight::Straight;
 use crate::world::{self, World, colours, moving, only};
@@ -30,8 +31,11 @@ fn turned(picture: &Picture, quarter_turns: u32, is_mirrored: bool) -> Picture {
 /// A stream's first picture of `source` is the single picture of `upright`.
 fn check(engine: &mut Engine, params: &Params, source: &Picture, upright: &Picture) {
     let picture = only(&World::new(engine, params.clone()).show(source.clone()));
-    let settings = params.settings(SIZE, engine.native_sampler());
+    let turning = params.settings(SIZE, engine.native_sampler());
+    let settings = Settings { orientation: Orientation::default(), ..turning.clone() };
     let expected = engine.img2img(upright, &settings).unwrap();
+    // A single picture is turned in the same way.
+    assert_eq!(picture, engine.img2img(source, &turning).unwrap(), "{params:?}");
     assert_eq!(picture.size(), expected.size());
     let pairs = picture.rgba().iter().zip(expected.rgba());
     // Both round a colour once; one that is next to a half may go either way.

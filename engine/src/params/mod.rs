@@ -21,6 +21,9 @@ pub use value::{AUTO, Field, Kind, Value};
 /// Longest prompt in bytes: hundreds of times what any text encoder reads.
 pub const MAX_PROMPT_BYTES: usize = 64 << 10;
 
+/// Characters of a wrong value that an error shows.
+const LONGEST_SHOWN: usize = 60;
+
 /// Which part of the engine a parameter belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -237,7 +240,9 @@ impl Params {
     /// [`EngineError::Parameter`] when there is none of that name or it does not take the value.
     pub fn set(&mut self, name: &str, value: &Value) -> Result<(), EngineError> {
         let error = |expected: String| {
-            let (name, got) = (name.to_string(), value.to_string());
+            // A prompt may be megabytes long.
+            let got: String = value.to_string().chars().take(LONGEST_SHOWN).collect();
+            let name = name.to_string();
             Err(EngineError::Parameter { name, expected, got })
         };
         let Some(parameter) = parameter(name) else {
@@ -250,14 +255,15 @@ impl Params {
         let auto = if parameter.has_auto { format!(", or {AUTO}") } else { String::new() };
         error(format!("{}{auto}", parameter.kind))
     }
-    /// Checks fields that were set directly.
+    /// Checks fields that were set directly. Texts of any length pass: the tokenizer says which it
+    /// does not read, and a stream goes on with the prompt before.
     ///
     /// # Errors
     /// [`EngineError::Parameter`] as [`Params::set`].
     pub fn check(&self) -> Result<(), EngineError> {
         let mut copy = self.clone();
         let set = |p: &Parameter| self.get(p.name).map_or(Ok(()), |value| copy.set(p.name, &value));
-        schema().iter().try_for_each(set)
+        schema().iter().filter(|p| !matches!(p.kind, Kind::Text { .. })).try_for_each(set)
     }
     /// The parameters that are not at their default, by name.
     pub fn changed(&self) -> impl Iterator<Item = (&'static str, Value)> {
