@@ -1,10 +1,12 @@
 //! The `dreamglass` command: pictures and video through an image-to-image model on any GPU.
 
 mod cli;
+mod codec;
 mod commands;
 mod config;
 mod failure;
 mod ffmpeg;
+mod hub;
 mod interrupt;
 mod live;
 mod model;

@@ -1,8 +1,9 @@
 //! The one list of named shapes, and how each is recorded.
 
 use dreamglass_kernels::ops::{
-    Activation, Attention, Coefficients, Conv2d, CopySweep, Embedding, FmaChain, Geglu, GroupNorm, LayerNorm,
-    Linear, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
+    Activation, Attention, Coefficients, Conv2d, CopySweep, Embedding, FmaChain, Geglu, GroupNorm, I420,
+    LayerNorm, Linear, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term,
+    TimestepEmbedding,
 };
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Tensor};
 
@@ -44,6 +45,8 @@ pub enum Op {
     PictureIn(u32, u32, u32),
     /// A tensor to RGBA8: side.
     PictureOut(u32),
+    /// RGBA8 to planes for a video encoder: side.
+    I420(u32),
     /// Cosine similarity of two pictures: side, channels.
     Similarity(u32, u32),
     /// Memory alone: quads, sweeps over them.
@@ -80,6 +83,7 @@ pub const CASES: &[(&str, Op)] = &[
     ("demo/noise_8_at_32", Op::LinearCombination(32, 8, 2)),
     ("demo/camera_640x480_to_256", Op::PictureIn(640, 480, 256)),
     ("demo/picture_256", Op::PictureOut(256)),
+    ("demo/planes_256", Op::I420(256)),
     ("demo/picture_256", Op::Similarity(256, 3)),
     ("sd/conv_320_at_64", Op::Conv(64, 320, 320)),
     ("sd/conv_640_at_32", Op::Conv(32, 640, 640)),
@@ -117,6 +121,7 @@ pub const CASES: &[(&str, Op)] = &[
     ("sd/step_4_at_64", Op::LinearCombination(64, 4, 4)),
     ("sd/camera_1280x720_to_512", Op::PictureIn(1280, 720, 512)),
     ("sd/picture_512", Op::PictureOut(512)),
+    ("sd/planes_512", Op::I420(512)),
     ("sd/picture_512", Op::Similarity(512, 3)),
     ("probe/16_mib", Op::CopySweep(1 << 20, 1)),
     ("probe/64_rounds", Op::FmaChain(1 << 14, 64)),
@@ -138,6 +143,7 @@ impl Op {
             Self::LinearCombination(..) => "linear_combination",
             Self::PictureIn(..) => "picture_in",
             Self::PictureOut(..) => "picture_out",
+            Self::I420(..) => "i420",
             Self::Similarity(..) => "similarity",
             Self::CopySweep(..) => "copy_sweep",
             Self::FmaChain(..) => "fma_chain",
@@ -176,6 +182,7 @@ impl Op {
             Self::LinearCombination(side, c, terms) => vec![map(side, c); terms as usize],
             Self::PictureIn(w, h, _) => vec![(Shape::new(1, h, w, 1), DType::U32)],
             Self::PictureOut(side) => vec![map(side, 3)],
+            Self::I420(side) => vec![(Shape::new(1, side, side, 1), DType::U32)],
             Self::Similarity(side, c) => vec![map(side, c); 2],
             Self::CopySweep(quads, _) => vec![rows(quads, 4)],
             Self::FmaChain(..) => vec![],
@@ -210,6 +217,7 @@ impl Op {
                     .record(plan)
             }
             Self::PictureOut(_) => PictureOut { x: x[0] }.record(plan),
+            Self::I420(_) => I420 { pixels: x[0] }.record(plan),
             Self::Similarity(..) => Similarity::new(x[0], x[1]).record(plan),
             Self::CopySweep(_, sweeps) => {
                 let once = CopySweep { x: x[0], steps: 1 };

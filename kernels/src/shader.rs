@@ -26,6 +26,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("group_norm_apply.wgsl", include_str!("../../wgsl/group_norm_apply.wgsl")),
     ("group_norm_combine.wgsl", include_str!("../../wgsl/group_norm_combine.wgsl")),
     ("group_norm_partial.wgsl", include_str!("../../wgsl/group_norm_partial.wgsl")),
+    ("i420.wgsl", include_str!("../../wgsl/i420.wgsl")),
     ("layer_norm.wgsl", include_str!("../../wgsl/layer_norm.wgsl")),
     ("linear_combination.wgsl", include_str!("../../wgsl/linear_combination.wgsl")),
     ("picture_in.wgsl", include_str!("../../wgsl/picture_in.wgsl")),

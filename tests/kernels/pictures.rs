@@ -1,7 +1,7 @@
 //! Pictures in and out against f64.
 
-use dreamglass_kernels::ops::{Orientation, PictureIn, PictureOut};
-use dreamglass_kernels::reference::picture;
+use dreamglass_kernels::ops::{I420, Orientation, PictureIn, PictureOut};
+use dreamglass_kernels::reference::{i420, picture};
 use dreamglass_kernels::{DType, Shape};
 
 use crate::harness::{Random, Values, assert_close, rounding, to_f64, values_on_tiers, words_on_tiers};
@@ -103,6 +103,31 @@ fn packing_matches_f64() {
                         );
                     }
                 }
+            },
+        );
+    }
+}
+
+#[test]
+fn planes_match_f64() {
+    for (seed, [width, height]) in [[8, 2], [8, 8], [64, 48], [24, 6], [264, 130]].into_iter().enumerate() {
+        let mut random = Random::new(seed as u64);
+        let mut pixels: Vec<u32> = (0..width * height).map(|_| random.word()).collect();
+        // The corners of the cube, where a byte would wrap.
+        let corners = [0, 0xffff_ffff, 0x00ff, 0xff00, 0x00ff_0000, 0xffff, 0x00ff_ff00, 0x00ff_00ff];
+        pixels[..8].copy_from_slice(&corners);
+        pixels[width as usize..width as usize + 8].copy_from_slice(&corners);
+        let want = i420::i420(&pixels, width as usize);
+        words_on_tiers(
+            &[("pixels", Values::Words(&pixels))],
+            |plan| {
+                let pixels = plan.input("pixels", Shape::new(1, height, width, 1), DType::U32);
+                I420 { pixels }.record(plan)
+            },
+            |tier, got| {
+                // Integers on both sides: not a step apart.
+                let got: Vec<u8> = got.iter().flat_map(|word| word.to_le_bytes()).collect();
+                assert!(got == want, "{tier:?} {width}x{height}");
             },
         );
     }

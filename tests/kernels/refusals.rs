@@ -1,7 +1,7 @@
 //! Arguments that the ops refuse when recording, without a device.
 
 use dreamglass_kernels::ops::{
-    Activation, Attention, Coefficients, Embedding, Geglu, GroupNorm, LayerNorm, LinearCombination,
+    Activation, Attention, Coefficients, Embedding, Geglu, GroupNorm, I420, LayerNorm, LinearCombination,
     Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{Columns, DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
@@ -145,6 +145,11 @@ fn pictures_refuse_what_does_not_fit() {
     refused_shape(resized([0.0, 0.0, 30.0, 20.0], [0, 8]).record(&mut b));
     let x = b.input("x", Shape::new(1, 4, 4, 4), F16);
     refused_shape(PictureOut { x }.record(&mut b));
+    for (width, height, channels) in [(12, 8, 1), (8, 7, 1), (8, 8, 2)] {
+        let pixels = b.input("odd", Shape::new(1, height, width, channels), U32);
+        refused_shape(I420 { pixels }.record(&mut b));
+    }
+    refused_dtype(I420 { pixels: x }.record(&mut b));
     let region = [0.0; 4];
     refused_dtype(PictureIn { pixels: x, region, orientation, size: [4, 4], out_dtype: F16 }.record(&mut b));
 }

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use crate::cli::LiveArgs;
 use crate::config::{self, Style};
 use crate::failure::{INTERRUPTED, bad_input};
-use crate::live::{Session, Start, Summary};
+use crate::live::{Host, Session, Start, Summary};
 use crate::preset::Configuration;
 use crate::sink::window::{Appearance, Display};
 use crate::sink::{self, Sink};
@@ -62,15 +62,14 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
         display.as_ref().map_or_else(|| Arc::new(|| ()) as Arc<dyn Fn() + Send + Sync>, Display::waker);
     let interrupted = interrupt::watch()?;
     let session = Session::start(Start {
-        gpu,
-        reopen: Box::new(move || config::open_gpu(&adapter)),
-        files,
-        options,
-        looks,
+        host: Host::new(gpu, Box::new(move || config::open_gpu(&adapter)), files, options),
+        passes_through: false,
+        looks: Arc::new(looks),
         params,
         source,
         sinks,
         reads_back: display.is_some() && !is_direct,
+        tap: None,
         presented: has_queue_in_common.then(|| Arc::clone(&appearance.presented)),
         ends_with_source: display.is_none(),
         limit: arguments.frames,

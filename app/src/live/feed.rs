@@ -16,7 +16,7 @@ pub struct Feed {
     /// The newest frame.
     pub slot: Arc<Slot<Captured>>,
     /// Frames that the source itself lost.
-    pub lost: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,6 +30,13 @@ impl Feed {
             Reader { slot: Arc::clone(&slot), lost: Arc::clone(&lost), ended: Arc::clone(&ended), events };
         let thread = thread::Builder::new().name("source".into()).spawn(move || reader.read(source));
         Ok(Self { slot, lost, ended, thread: Some(thread.context("cannot start a thread")?) })
+    }
+}
+
+impl Feed {
+    /// Frames that the source lost or that were replaced before anybody took them.
+    pub fn lost(&self) -> u64 {
+        self.slot.dropped() + self.lost.load(Ordering::SeqCst)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod drain;
 mod feed;
+mod host;
+mod pass_through;
 mod presented;
 mod slot;
 pub mod statistics;
@@ -16,8 +18,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use dreamglass_engine::{EngineOptions, Gpu, GpuTensor, ModelFiles, Params, Picture, Size};
+use dreamglass_engine::params::Value;
+use dreamglass_engine::{EngineError, Gpu, GpuTensor, Params, Picture, Planes, Size};
+use tokio::sync::oneshot;
 
+pub use self::host::Host;
 pub use self::presented::Presented;
 use self::statistics::Statistics;
 use self::worker::{Event, Worker};
@@ -25,18 +30,20 @@ use crate::model::Looks;
 use crate::sink::Sink;
 use crate::source::Source;
 
+/// Takes the planes of a picture, and when its frame was taken.
+pub type Tap = Arc<dyn Fn(Arc<Planes>, Instant) + Send + Sync>;
+
+/// Answers a change: all parameters then, or why they stayed.
+pub type Answer = oneshot::Sender<Result<Params, EngineError>>;
+
 /// What a stream is started with.
 pub struct Start {
-    /// The device.
-    pub gpu: Gpu,
-    /// Opens another device when this one is lost.
-    pub reopen: Box<dyn Fn() -> Result<Gpu> + Send>,
-    /// The model.
-    pub files: ModelFiles,
-    /// How it is loaded.
-    pub options: EngineOptions,
+    /// Device and model.
+    pub host: Arc<Host>,
+    /// Whether pictures go through unchanged, for trying out what is around the engine.
+    pub passes_through: bool,
     /// What the model calls its looks, and what it suggests.
-    pub looks: Looks,
+    pub looks: Arc<Looks>,
     /// Parameters to begin with.
     pub params: Params,
     /// Where frames come from.
@@ -45,6 +52,8 @@ pub struct Start {
     pub sinks: Vec<Box<dyn Sink>>,
     /// Whether [`OnDevice::host`] is wanted.
     pub reads_back: bool,
+    /// Takes pictures for a video encoder, on the engine's thread: it must not wait.
+    pub tap: Option<Tap>,
     /// Tells when a window has presented a picture, where there is a window.
     pub presented: Option<Arc<Presented>>,
     /// Whether the stream is over when its source is; else the last picture stays.
@@ -137,7 +146,7 @@ impl Session {
     /// Starts the threads. Loading happens there: [`View::phase`] tells.
     pub fn start(start: Start) -> Result<Self> {
         let view = Arc::new(Mutex::new(View {
-            gpu: start.gpu.clone(),
+            gpu: start.host.gpu(),
             picture: None,
             source: None,
             wants_source: false,
@@ -162,6 +171,15 @@ impl Session {
     pub fn set(&self, params: Params) {
         // Nobody hears it when the stream is over.
         let _ = self.events.send(Event::Set(Box::new(params)));
+    }
+    /// Sets some parameters by name, all or none of them, and answers.
+    pub fn change(&self, changes: Vec<(String, Value)>, answer: Answer) {
+        // Whoever waits for the answer hears that the stream is over: the sender is gone.
+        let _ = self.events.send(Event::Change(changes, answer));
+    }
+    /// Takes frames from another source from now on.
+    pub fn set_source(&self, source: Box<dyn Source>) {
+        let _ = self.events.send(Event::SetSource(source));
     }
     /// Adds a sink, such as a recording, while the stream runs.
     pub fn add_sink(&self, sink: Box<dyn Sink>) {

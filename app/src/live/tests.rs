@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
+use dreamglass_engine::EngineOptions;
 use dreamglass_engine::kernels::DType;
 use dreamglass_engine::kernels::gpu::GpuOptions;
 use dreamglass_engine::params::Batching;
 
+use super::host::Opener;
 use super::*;
 use crate::model;
 use crate::sink::Stopped;
@@ -61,23 +63,27 @@ impl Source for Telling {
     }
 }
 
+fn host(reopen: Opener) -> Arc<Host> {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let files = model::files(Path::new("demo")).unwrap();
+    Host::new(gpu, reopen, files, EngineOptions { dtype: DType::F32, vae: None })
+}
+
 fn start(params: Params, source: Box<dyn Source>, limit: Option<u64>) -> (Start, Seen) {
     let newest = Arc::new(AtomicU64::new(0));
     let source = Box::new(Telling { source, newest: Arc::clone(&newest) });
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let files = model::files(Path::new("demo")).unwrap();
     let looks = Looks::open(&files).unwrap();
     let seen = Seen::default();
     let start = Start {
-        gpu,
-        reopen: Box::new(|| bail!("not in this test")),
-        files,
-        options: EngineOptions { dtype: DType::F32, vae: None },
-        looks,
+        host: host(Box::new(|| bail!("not in this test"))),
+        passes_through: false,
+        looks: Arc::new(looks),
         params,
         source,
         sinks: vec![Box::new(Watching { seen: Arc::clone(&seen), newest, limit: usize::MAX })],
         reads_back: false,
+        tap: None,
         presented: None,
         ends_with_source: true,
         limit,
@@ -219,7 +225,7 @@ fn a_source_that_ends_or_breaks_ends_the_stream_with_its_last_frame_shown() {
 #[test]
 fn a_lost_device_is_opened_again_and_the_stream_goes_on() {
     let (mut start, seen) = start(nearly_unchanged(), source("synthetic:256x256@30"), None);
-    start.reopen = Box::new(|| Ok(Gpu::open(&GpuOptions::default())?));
+    start.host = host(Box::new(|| Ok(Gpu::open(&GpuOptions::default())?)));
     let session = Session::start(start).unwrap();
     for count in [3, 6] {
         let began = Instant::now();

@@ -1,6 +1,5 @@
 //! The engine's thread: the only one that drives the stream.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,14 +9,16 @@ use anyhow::{Context, Error, Result};
 use dreamglass_engine::kernels::KernelError;
 use dreamglass_engine::kernels::submit::SubmissionTicket;
 use dreamglass_engine::live::{Builder, LiveOutput, Stages, Work};
+use dreamglass_engine::params::Value;
 use dreamglass_engine::stream::{Frame, Layout};
-use dreamglass_engine::{Engine, EngineError, Live, Params};
+use dreamglass_engine::{EngineError, Live, Params, Picture, Planes};
 
 use super::drain::{Drain, Word};
 use super::feed::Feed;
-use super::{OnDevice, Phase, Start, Summary, View};
+use super::host::Guest;
+use super::{Answer, OnDevice, Phase, Start, Summary, View};
 use crate::sink::Sink;
-use crate::source::Captured;
+use crate::source::{Captured, Source};
 
 /// Longest time between looks at the stream when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
@@ -41,6 +42,10 @@ pub enum Event {
     SourceEnd(Option<Error>),
     /// Other parameters.
     Set(Box<Params>),
+    /// Some other parameters, by name.
+    Change(Vec<(String, Value)>, Answer),
+    /// Another source.
+    SetSource(Box<dyn Source>),
     /// Another sink.
     AddSink(Box<dyn Sink>),
     /// No sinks any more.
@@ -55,23 +60,27 @@ pub enum Event {
 
 /// State of the engine's thread.
 pub struct Worker {
-    start: Start,
+    pub(super) start: Start,
     view: Arc<Mutex<View>>,
     events: Sender<Event>,
-    inbox: Receiver<Event>,
+    pub(super) inbox: Receiver<Event>,
     feed: Option<Feed>,
+    /// Frames that sources before this one lost.
+    lost: u64,
     drains: Vec<Drain>,
     waiter: Sender<SubmissionTicket>,
     waiting: Option<JoinHandle<()>>,
     building: Option<JoinHandle<()>>,
-    began: Instant,
-    frames: u64,
+    pub(super) began: Instant,
+    pub(super) frames: u64,
     pictures: u64,
     written: Vec<String>,
-    is_over: bool,
+    pub(super) is_over: bool,
     source_ended: bool,
     source_error: Option<Error>,
+    generation: u64,
     reopened: u32,
+    guest: Option<Guest>,
 }
 
 impl Worker {
@@ -95,6 +104,7 @@ impl Worker {
             events,
             inbox,
             feed: Some(feed),
+            lost: 0,
             drains: Vec::new(),
             waiter,
             waiting: Some(waiting),
@@ -106,7 +116,9 @@ impl Worker {
             is_over: false,
             source_ended: false,
             source_error: None,
+            generation: 0,
             reopened: 0,
+            guest: None,
         };
         if !sinks.is_empty() {
             worker.add_sinks(sinks)?;
@@ -115,7 +127,12 @@ impl Worker {
     }
     /// Loads the model and runs the stream to its end.
     pub fn run(mut self) -> Result<Summary> {
-        let result = self.load().and_then(|live| self.stream(live));
+        let result = if self.start.passes_through {
+            self.pass_through()
+        } else {
+            self.guest = Some(self.start.host.enter());
+            self.load().and_then(|live| self.stream(live))
+        };
         self.feed = None;
         self.finish_sinks();
         let (waiter, _) = channel();
@@ -137,19 +154,19 @@ impl Worker {
     fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    fn change(&self, change: impl FnOnce(&mut View)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view());
         (self.start.wake)();
     }
     fn reads_back(&self) -> bool {
         self.start.reads_back || !self.drains.is_empty()
     }
-    fn load(&self) -> Result<Live> {
-        let Start { gpu, files, options, .. } = &self.start;
-        let engine = Engine::load(gpu, files, options)?;
+    fn load(&mut self) -> Result<Live> {
         let params = self.view().params.clone();
-        let mut live = Live::new(&engine, params)?;
+        let (mut live, generation) = self.start.host.live(params)?;
+        self.generation = generation;
         live.set_read_back(self.reads_back());
+        live.set_planes(self.start.tap.is_some());
         self.change(|view| view.phase = Phase::Waiting);
         Ok(live)
     }
@@ -179,6 +196,7 @@ impl Worker {
         }
         live.look(self.began.elapsed())?;
         self.show_all(live);
+        live.set_shared(self.start.host.is_shared());
         for work in live.drive(self.began.elapsed())? {
             match work {
                 Work::Build(builder) => self.build(builder),
@@ -201,16 +219,22 @@ impl Worker {
             Event::SourceEnd(error) => {
                 // A frame may still be in the slot.
                 self.push(live);
-                self.source_ended = true;
+                self.source_over(error);
+            }
+            Event::Set(params) => {
+                let result = self.set(*params, live);
                 self.change(|view| {
-                    view.phase = Phase::Ended;
-                    if let Some(error) = &error {
-                        view.complain(format!("{error:#}"));
+                    if let Err(error) = result {
+                        view.complain(error.to_string());
                     }
                 });
-                self.source_error = error;
             }
-            Event::Set(params) => self.set(*params, live),
+            Event::Change(changes, answer) => {
+                let result = self.changed(&changes).and_then(|params| self.set(params, live));
+                // Whoever asked may be gone.
+                let _ = answer.send(result.map(|()| live.params().clone()));
+            }
+            Event::SetSource(source) => self.set_source(source),
             Event::AddSink(sink) => {
                 if let Err(error) = self.add_sinks(vec![sink]) {
                     self.change(|view| view.complain(format!("{error:#}")));
@@ -232,14 +256,28 @@ impl Worker {
         }
         Ok(())
     }
-    fn push(&mut self, live: &mut Live) {
-        let Some(frame) = self.feed.as_ref().and_then(|feed| feed.slot.take()) else { return };
-        let Captured { captured_at, picture, .. } = frame;
+    /// The source is over, or broken for good.
+    pub(super) fn source_over(&mut self, error: Option<Error>) {
+        self.source_ended = true;
+        self.change(|view| {
+            view.phase = Phase::Ended;
+            if let Some(error) = &error {
+                view.complain(format!("{error:#}"));
+            }
+        });
+        self.source_error = error;
+    }
+    /// The newest frame, if one waits.
+    pub(super) fn take(&self) -> Option<Captured> {
+        let frame = self.feed.as_ref().and_then(|feed| feed.slot.take())?;
         let mut view = self.view();
         if view.wants_source {
-            view.source = Some(Arc::new(picture.clone()));
+            view.source = Some(Arc::new(frame.picture.clone()));
         }
-        drop(view);
+        Some(frame)
+    }
+    fn push(&mut self, live: &mut Live) {
+        let Some(Captured { captured_at, picture, .. }) = self.take() else { return };
         let captured_at = captured_at.saturating_duration_since(self.began);
         let frame = Frame { id: self.frames, captured_at, picture };
         self.frames += 1;
@@ -247,15 +285,36 @@ impl Worker {
             self.change(|view| view.complain(error.to_string()));
         }
     }
-    fn set(&mut self, mut params: Params, live: &mut Live) {
+    /// The parameters with some of them changed.
+    pub(super) fn changed(&self, changes: &[(String, Value)]) -> Result<Params, EngineError> {
+        let mut params = self.view().params.clone();
+        changes.iter().try_for_each(|(name, value)| params.set(name, value))?;
+        Ok(params)
+    }
+    fn set(&self, mut params: Params, live: &mut Live) -> Result<(), EngineError> {
         self.start.looks.complete(&mut params);
         let result = live.set(params);
-        self.change(|view| {
-            view.params = live.params().clone();
-            if let Err(error) = result {
-                view.complain(error.to_string());
+        self.change(|view| view.params = live.params().clone());
+        result
+    }
+    /// Goes over to another source; the last picture stays until it has a frame.
+    pub(super) fn set_source(&mut self, source: Box<dyn Source>) {
+        let name = source.describe();
+        match Feed::start(source, self.events.clone()) {
+            Ok(feed) => {
+                let old = self.feed.replace(feed);
+                self.lost += old.as_ref().map_or(0, Feed::lost);
+                // Its thread may take a moment to end; pictures do not wait for it.
+                thread::spawn(move || drop(old));
+                (self.source_ended, self.source_error) = (false, None);
+                self.change(|view| {
+                    view.source_name = name;
+                    view.source = None;
+                    view.phase = if view.phase == Phase::Ended { Phase::Live } else { view.phase };
+                });
             }
-        });
+            Err(error) => self.change(|view| view.complain(format!("{name}: {error:#}"))),
+        }
     }
     fn build(&mut self, builder: Builder) {
         let events = self.events.clone();
@@ -281,12 +340,10 @@ impl Worker {
         }
     }
     fn show(&mut self, output: LiveOutput) {
-        let LiveOutput { output, size, pixels, picture } = output;
+        let LiveOutput { output, size, pixels, picture, planes } = output;
         self.pictures += 1;
         let number = self.pictures;
-        if let Some(picture) = &picture {
-            self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(picture)));
-        }
+        self.hand_on(picture.as_ref(), planes, self.began + output.captured_at);
         self.change(|view| {
             view.statistics.add(output.captured_at, output.done_at);
             if let Some(pixels) = pixels {
@@ -296,9 +353,23 @@ impl Worker {
         });
         self.is_over |= self.start.limit.is_some_and(|limit| self.pictures >= limit);
     }
+    /// Gives a picture to sinks and the encoder.
+    pub(super) fn hand_on(
+        &mut self,
+        picture: Option<&Arc<Picture>>,
+        planes: Option<Arc<Planes>>,
+        captured_at: Instant,
+    ) {
+        if let Some(picture) = picture {
+            self.drains.iter_mut().for_each(|drain| drain.put(Arc::clone(picture)));
+        }
+        if let (Some(planes), Some(tap)) = (planes, &self.start.tap) {
+            tap(planes, captured_at);
+        }
+    }
     fn report(&self, live: &mut Live) {
         let status = live.status();
-        let lost = self.feed.as_ref().map_or(0, |f| f.slot.dropped() + f.lost.load(Ordering::SeqCst));
+        let lost = self.lost();
         let mut news = false;
         let mut view = self.view();
         while let Some(trouble) = live.next_trouble() {
@@ -319,6 +390,10 @@ impl Worker {
             (self.start.wake)();
         }
     }
+    /// Frames that never reached the stream.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost + self.feed.as_ref().map_or(0, Feed::lost)
+    }
     /// Opens another device after a loss and loads the model again; the last picture stays.
     fn recover(&mut self, lost: KernelError) -> Result<Live> {
         self.reopened += 1;
@@ -329,8 +404,8 @@ impl Worker {
         if let Some(building) = self.building.take() {
             let _ = building.join();
         }
-        let gpu = (self.start.reopen)().context("the device was lost")?;
-        self.start.gpu = gpu.clone();
+        self.start.host.renew(self.generation)?;
+        let gpu = self.start.host.gpu();
         self.change(|view| {
             view.gpu = gpu;
             // What is on the host can still be shown.
@@ -339,7 +414,7 @@ impl Worker {
         });
         self.load()
     }
-    fn add_sinks(&mut self, sinks: Vec<Box<dyn Sink>>) -> Result<()> {
+    pub(super) fn add_sinks(&mut self, sinks: Vec<Box<dyn Sink>>) -> Result<()> {
         let (view, wake) = (Arc::clone(&self.view), Arc::clone(&self.start.wake));
         let tell = move |Word::Trouble(message): Word| {
             view.lock().unwrap_or_else(PoisonError::into_inner).complain(message);
@@ -348,7 +423,7 @@ impl Worker {
         self.drains.push(Drain::start(sinks, tell)?);
         Ok(())
     }
-    fn finish_sinks(&mut self) {
+    pub(super) fn finish_sinks(&mut self) {
         for drain in std::mem::take(&mut self.drains) {
             let dropped = drain.dropped;
             for written in drain.finish() {
@@ -382,7 +457,7 @@ fn wait(tickets: &Receiver<SubmissionTicket>, done: &Sender<Event>) {
 /// In the place of a source that went to its thread.
 struct Nothing;
 
-impl crate::source::Source for Nothing {
+impl Source for Nothing {
     fn next(&mut self) -> Result<Option<crate::source::Event>> {
         Ok(Some(crate::source::Event::End))
     }

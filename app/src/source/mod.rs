@@ -8,6 +8,7 @@ pub mod camera;
 mod decoded;
 mod inbox;
 mod pace;
+pub mod remote;
 mod screen;
 mod slides;
 pub mod spec;

@@ -5,6 +5,7 @@
 //! [`LiveOutput`]s. A frame costs writes of what changed, one submission and no wait; it allocates
 //! no buffer and compiles nothing.
 
+mod reads;
 mod setup;
 mod stages;
 mod text;
@@ -24,16 +25,15 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::frame::{Picture, Size};
 use crate::params::Params;
+use crate::planes::Planes;
 use crate::plans::{self, live as names};
 use crate::schedule::Sampler;
-use crate::stream::{Command, Counters, Frame, Job, Layout, Output, Shown, Stream};
+use crate::stream::{self, Command, Counters, Frame, Job, Layout, Output, Shown, Stream};
+use reads::Reads;
 pub use setup::MAX_LIVE_STEPS;
 pub use stages::{Builder, Stages};
 use stages::{DISPLAYS, Ground};
 use text::Texts;
-
-/// Read-backs of pictures in flight: two jobs, and one that the host has not looked at.
-const READBACKS: usize = 3;
 
 /// Short side of results where neither the parameters nor the model say one.
 const DEFAULT_SIDE: u32 = 512;
@@ -58,6 +58,8 @@ pub struct LiveOutput {
     pub pixels: Option<GpuTensor>,
     /// The picture on the host, where it is read back.
     pub picture: Option<Arc<Picture>>,
+    /// The picture for a video encoder, where planes are read back.
+    pub planes: Option<Arc<Planes>>,
 }
 
 /// Where the stream stands.
@@ -82,7 +84,7 @@ struct Running {
     ticket: SubmissionTicket,
     size: Size,
     pixels: Option<GpuTensor>,
-    is_read_back: bool,
+    is_read_back: [bool; 2],
 }
 
 /// A frame that is uploaded and compared.
@@ -105,12 +107,11 @@ pub struct Live {
     similarity: ReadbackRing,
     measuring: Option<Measuring>,
     running: VecDeque<Running>,
-    reads_back: bool,
-    readback: Option<(Size, ReadbackRing)>,
+    pictures: Reads,
+    planes: Reads,
     profiler: Option<(Profiler, Detail)>,
     outputs: VecDeque<LiveOutput>,
     troubles: VecDeque<String>,
-    bytes: Vec<u8>,
 }
 
 impl Live {
@@ -140,12 +141,11 @@ impl Live {
             similarity,
             measuring: None,
             running: VecDeque::new(),
-            reads_back: false,
-            readback: None,
+            pictures: Reads::default(),
+            planes: Reads::default(),
             profiler: None,
             outputs: VecDeque::new(),
             troubles: VecDeque::new(),
-            bytes: Vec::new(),
         };
         live.set(params)?;
         Ok(live)
@@ -185,7 +185,19 @@ impl Live {
     }
     /// Whether pictures are read back to the host, for sinks that are not on the device.
     pub fn set_read_back(&mut self, reads_back: bool) {
-        self.reads_back = reads_back;
+        self.pictures.wanted = reads_back;
+    }
+    /// Whether pictures are converted and read back as [`Planes`], for video encoders. There are none for
+    /// sizes that the conversion does not take: widths that are no multiple of 8, odd heights.
+    pub fn set_planes(&mut self, wanted: bool) {
+        self.planes.wanted = wanted;
+    }
+    /// Whether other streams use the device, too: each then has one job on the queue, so that they take
+    /// turns and none waits for two of another.
+    pub fn set_shared(&mut self, is_shared: bool) {
+        if let Some(stream) = &mut self.stream {
+            stream.set_in_flight(if is_shared { 1 } else { stream::IN_FLIGHT });
+        }
     }
     /// Measures the device's time of every job and comparison from now on, or none any more. Gives
     /// back what measured until now.
@@ -237,7 +249,13 @@ impl Live {
             while let Some(output) = stream.next_output() {
                 let Output { shown: Shown::Again, .. } = output else { continue };
                 let size = stream.active().map_or(Size::new(0, 0), |a| a.layout.size);
-                self.outputs.push_back(LiveOutput { output, size, pixels: None, picture: None });
+                self.outputs.push_back(LiveOutput {
+                    output,
+                    size,
+                    pixels: None,
+                    picture: None,
+                    planes: None,
+                });
             }
         }
         Ok(work)
@@ -357,26 +375,22 @@ impl Live {
         Ok(())
     }
     fn finish(&mut self, running: Running, now: Duration) -> Result<(), EngineError> {
-        let Running { job, size, pixels, is_read_back, .. } = running;
-        let picture = if is_read_back { self.take_picture(job, size)? } else { None };
+        let Running { job, size, pixels, is_read_back: [has_picture, has_planes], .. } = running;
+        let picture = if has_picture { self.pictures.take(job)? } else { None };
+        let picture = picture.map(|bytes| Picture::new(size, bytes)).transpose()?.map(Arc::new);
+        let planes = if has_planes { self.planes.take(job)? } else { None };
+        let planes = planes.map(|bytes| Planes::new(size, bytes)).transpose()?.map(Arc::new);
         let Some(stream) = &mut self.stream else { return Ok(()) };
         stream.finished(job, now);
         while let Some(output) = stream.next_output() {
-            let is_this = output.shown == Shown::Job(job);
-            let (pixels, picture) = if is_this { (pixels.clone(), picture.clone()) } else { (None, None) };
-            self.outputs.push_back(LiveOutput { output, size, pixels, picture });
+            let mut shown = LiveOutput { output, size, pixels: None, picture: None, planes: None };
+            if output.shown == Shown::Job(job) {
+                (shown.pixels, shown.picture, shown.planes) =
+                    (pixels.clone(), picture.clone(), planes.clone());
+            }
+            self.outputs.push_back(shown);
         }
         Ok(())
-    }
-    fn take_picture(&mut self, job: u64, size: Size) -> Result<Option<Arc<Picture>>, EngineError> {
-        let Some((_, ring)) = &mut self.readback else { return Ok(None) };
-        // Pictures of jobs that failed may still come first.
-        while let Some(tag) = ring.poll_into(&mut self.bytes)? {
-            if tag == job {
-                return Ok(Some(Arc::new(Picture::new(size, self.bytes.clone())?)));
-            }
-        }
-        Ok(None)
     }
     /// Does what the stream wants.
     fn serve(&mut self, now: Duration, work: &mut Vec<Work>) -> Result<(), EngineError> {
@@ -446,7 +460,9 @@ impl Live {
         if let Some(frame) = &job.frame {
             self.upload(&frame.picture)?;
         }
-        self.prepare_readback(job.layout.size)?;
+        let pixels = u64::from(job.layout.size.width) * u64::from(job.layout.size.height);
+        self.pictures.prepare(&self.ground.gpu, pixels * 4)?;
+        self.planes.prepare(&self.ground.gpu, pixels * 3 / 2)?;
         let Self { ground, stages: Some(stages), arrive: Some((_, arrive)), .. } = self else {
             return Err(crate::frame::error("a job came before its plans"));
         };
@@ -481,31 +497,25 @@ impl Live {
         stage("encode", &stages.encode)?;
         stage("denoise", &stages.steps)?;
         let mut pixels = None;
-        let mut is_read_back = false;
+        let mut is_read_back = [false; 2];
         if job.shows.is_some() {
-            let show = &stages.shows[(job.id % DISPLAYS as u64) as usize];
+            let display = (job.id % DISPLAYS as u64) as usize;
+            let show = &stages.shows[display];
             stage("decode", &stages.decode)?;
             stage("show", show)?;
-            let tensor = show.tensor(plans::PIXELS)?;
-            if let (true, Some((_, ring))) = (self.reads_back, &mut self.readback) {
-                is_read_back = submission.copy(&tensor, ring, job.id)?;
+            let planes = stages.planes.get(display).filter(|_| self.planes.wanted);
+            if let Some(planes) = planes {
+                stage("planes", planes)?;
+                is_read_back[1] =
+                    self.planes.copy(&mut submission, &planes.tensor(names::PLANES)?, job.id)?;
             }
+            let tensor = show.tensor(plans::PIXELS)?;
+            is_read_back[0] = self.pictures.copy(&mut submission, &tensor, job.id)?;
             pixels = Some(tensor);
         }
         let ticket = submission.submit()?;
         work.push(Work::Wait(ticket.clone()));
         self.running.push_back(Running { job: job.id, ticket, size: job.layout.size, pixels, is_read_back });
-        Ok(())
-    }
-    /// A ring for pictures of `size`, where they are read back.
-    fn prepare_readback(&mut self, size: Size) -> Result<(), EngineError> {
-        if self.reads_back && self.readback.as_ref().is_none_or(|(known, _)| *known != size) {
-            let bytes = u64::from(size.width) * u64::from(size.height) * 4;
-            // Jobs of the old size that are in flight lose their pictures on the host.
-            self.running.iter_mut().for_each(|r| r.is_read_back = false);
-            self.readback = None;
-            self.readback = Some((size, ReadbackRing::new(&self.ground.gpu, bytes, READBACKS)?));
-        }
         Ok(())
     }
     /// Everything in flight is lost; the stream goes on unless the device is.

@@ -7,6 +7,7 @@ use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::{DType, Shape};
 
 use crate::error::EngineError;
+use crate::frame::Size;
 use crate::networks::Networks;
 use crate::params::Batching;
 use crate::plans::{self, live as names};
@@ -48,6 +49,8 @@ pub struct Stages {
     pub(super) steps: Executable,
     pub(super) decode: Executable,
     pub(super) shows: Vec<Executable>,
+    /// Of each display; none where the size has no planes.
+    pub(super) planes: Vec<Executable>,
     pub(super) compare: Executable,
     pub(super) remember: Executable,
     times: Vec<Times>,
@@ -101,10 +104,28 @@ impl Builder {
             let plan = names::show(target, size, layout.is_smoothed)?;
             vae.prepare_with(gpu, plan, &[&decode], &before)
         };
-        let shows = (0..DISPLAYS).map(|_| show()).collect::<Result<_, EngineError>>()?;
+        let shows = (0..DISPLAYS).map(|_| show()).collect::<Result<Vec<_>, EngineError>>()?;
+        let planes = planes(&ground, size, &shows)?;
         let guidance_dim = unet.config.time_cond_proj_dim;
-        Ok(Stages { layout, encode, steps, decode, shows, compare, remember, times, guidance_dim })
+        Ok(Stages { layout, encode, steps, decode, shows, planes, compare, remember, times, guidance_dim })
     }
+}
+
+/// What converts each display for a video encoder, into planes that they have in common.
+fn planes(ground: &Ground, size: Size, shows: &[Executable]) -> Result<Vec<Executable>, EngineError> {
+    if !size.width.is_multiple_of(8) || !size.height.is_multiple_of(2) {
+        return Ok(Vec::new());
+    }
+    let Ground { gpu, networks, .. } = ground;
+    let plan = names::planes(gpu.target(), size)?;
+    let mut shared = Vec::new();
+    let mut prepared: Vec<Executable> = Vec::new();
+    for show in shows {
+        let executable = networks.vae.prepare_with(gpu, plan.clone(), &[show], &shared)?;
+        shared = vec![(names::PLANES, executable.tensor(names::PLANES)?)];
+        prepared.push(executable);
+    }
+    Ok(prepared)
 }
 
 /// Shape of one frame's latents.

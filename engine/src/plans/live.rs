@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use dreamglass_kernels::ops::{
-    Activation, Coefficients, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term,
+    Activation, Coefficients, I420, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term,
 };
 use dreamglass_kernels::{DType, KernelError, Plan, PlanBuilder, Shape, Target, Tensor};
 
@@ -39,6 +39,8 @@ pub(crate) const RESIDUAL_ENTRY: &str = "residual_entry";
 pub(crate) const RESULT: &str = "result";
 /// The smoothed picture.
 pub(crate) const SMOOTHED: &str = "smoothed";
+/// [`PIXELS`](super::PIXELS) for a video encoder.
+pub(crate) const PLANES: &str = "planes";
 /// The smoothed picture of the last frame: [`SMOOTHED`], copied.
 pub(crate) const SMOOTHED_BEFORE: &str = "smoothed_before";
 /// Factors of `[this picture, the last one]` `[1,1,1,2]`.
@@ -142,6 +144,15 @@ pub(crate) fn show(target: Target, size: Size, is_smoothed: bool) -> Result<Plan
         let before = copy(&mut b, picture)?;
         b.output(SMOOTHED_BEFORE, before)?;
     }
+    Ok(b.finish())
+}
+
+/// From RGBA8 words to planes for a video encoder.
+pub(crate) fn planes(target: Target, size: Size) -> Result<Plan, KernelError> {
+    let mut b = PlanBuilder::new(target);
+    let pixels = b.input(PIXELS, Shape { c: 1, ..picture_shape(size) }, DType::U32);
+    let planes = I420 { pixels }.record(&mut b)?;
+    b.output(PLANES, planes)?;
     Ok(b.finish())
 }
 

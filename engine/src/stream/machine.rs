@@ -11,8 +11,8 @@ use super::tables::Tables;
 use crate::frame::Size;
 use crate::params::{Batching, GuidanceMode};
 
-/// Most jobs that were started and are not finished.
-const IN_FLIGHT: usize = 2;
+/// Most jobs that were started and are not finished, where a device serves one stream.
+pub const IN_FLIGHT: usize = 2;
 
 /// Without [`Setup::is_eager`], how long before the expected end of a job the next one is started: long
 /// enough that the device does not wait, short enough that its frame is new.
@@ -226,6 +226,7 @@ pub struct Stream<P> {
     unsettled: usize,
     sent: Sent,
     jobs: u64,
+    in_flight: usize,
     job_length: Option<Duration>,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -249,6 +250,7 @@ impl<P> Stream<P> {
             unsettled: 1,
             sent: Sent::default(),
             jobs: 0,
+            in_flight: IN_FLIGHT,
             job_length: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -263,6 +265,10 @@ impl<P> Stream<P> {
         if self.active.as_ref().is_some_and(|a| a.layout == self.wanted.layout) {
             self.activate();
         }
+    }
+    /// Has at most `jobs` started and not finished from now on: 1 or [`IN_FLIGHT`].
+    pub fn set_in_flight(&mut self, jobs: usize) {
+        self.in_flight = jobs.clamp(1, IN_FLIGHT);
     }
     /// Wants other prompts. They take effect when they are encoded.
     pub fn set_prompts(&mut self, prompt: PromptMix, negative: &str) {
@@ -356,7 +362,7 @@ impl<P> Stream<P> {
     }
     /// When [`Stream::poll`] may have something to do though nothing happens.
     pub fn wake_at(&self) -> Option<Duration> {
-        let waits = self.pending.is_some() && self.running.len() == 1;
+        let waits = self.pending.is_some() && self.running.len() == 1 && self.in_flight > 1;
         if waits { self.early_start() } else { None }
     }
     /// The next picture to show.
@@ -453,7 +459,8 @@ impl<P> Stream<P> {
         }
         match self.running.len() {
             0 => true,
-            n if active.is_eager => n < IN_FLIGHT,
+            n if n >= self.in_flight => false,
+            _ if active.is_eager => true,
             1 => self.early_start().is_some_and(|at| now >= at),
             _ => false,
         }

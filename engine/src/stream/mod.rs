@@ -10,7 +10,7 @@ pub mod prompts;
 pub mod similarity;
 pub mod tables;
 
-pub use machine::{Command, Counters, Frame, Job, Layout, Output, Setup, Shown, Stream};
+pub use machine::{Command, Counters, Frame, IN_FLIGHT, Job, Layout, Output, Setup, Shown, Stream};
 
 #[cfg(test)]
 mod tests;

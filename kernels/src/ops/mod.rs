@@ -11,6 +11,7 @@ mod embedding;
 mod geglu;
 mod gemm;
 mod group_norm;
+mod i420;
 mod layer_norm;
 mod linear_combination;
 mod matmul;
@@ -27,6 +28,7 @@ pub use embedding::Embedding;
 pub use geglu::Geglu;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;
+pub use i420::I420;
 pub use layer_norm::LayerNorm;
 pub use linear_combination::{Coefficients, LinearCombination, Rows, Term};
 pub use picture::{MAX_REGION, Orientation, PictureIn, PictureOut};
@@ -43,6 +45,7 @@ pub fn variants() -> Vec<Variant> {
         geglu::variants(),
         gemm::variants(),
         group_norm::variants(),
+        i420::variants(),
         layer_norm::variants(),
         linear_combination::variants(),
         picture::variants(),

@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod geglu;
 pub mod gemm;
 pub mod group_norm;
+pub mod i420;
 pub mod layer_norm;
 pub mod linear_combination;
 pub mod picture;

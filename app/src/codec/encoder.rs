@@ -1,0 +1,82 @@
+//! Planes to access units.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dreamglass_engine::Planes;
+use openh264::encoder::{
+    BitRate, Complexity, EncoderConfig, FrameRate, FrameType, Profile, RateControlMode, UsageType, VuiConfig,
+};
+use openh264::formats::YUVSlices;
+use openh264::{OpenH264API, Timestamp};
+use openh264_sys2::{ENCODER_OPTION_BITRATE, ENCODER_OPTION_FRAME_RATE, SBitrateInfo, SPATIAL_LAYER_ALL};
+
+/// A live encoder: constrained baseline, one slice, no delay.
+pub struct Encoder {
+    inner: openh264::encoder::Encoder,
+    has_begun: bool,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder for about `bits_per_s` at `fps` frames per second.
+    pub fn new(bits_per_s: u32, fps: f32) -> Result<Self> {
+        let config = EncoderConfig::new()
+            .profile(Profile::Baseline)
+            .usage_type(UsageType::CameraVideoRealTime)
+            // A second slice buys nothing at these sizes, and the engine needs the other cores.
+            .num_threads(1)
+            .complexity(Complexity::Low)
+            .rate_control_mode(RateControlMode::Bitrate)
+            .bitrate(BitRate::from_bps(bits_per_s))
+            .max_frame_rate(FrameRate::from_hz(fps))
+            // Stylised noise is no change of scene, and every picture is to be seen.
+            .scene_change_detect(false)
+            .skip_frames(false)
+            .vui(VuiConfig::bt601());
+        let inner = openh264::encoder::Encoder::with_api_config(OpenH264API::from_source(), config)
+            .context("cannot open the H.264 encoder")?;
+        Ok(Self { inner, has_begun: false, buffer: Vec::new() })
+    }
+    /// Aims at `bits_per_s` and `fps` from now on, without a key frame.
+    pub fn aim(&mut self, bits_per_s: u32, fps: f32) -> Result<()> {
+        // The encoder has no state to change before its first picture tells the size.
+        if !self.has_begun {
+            return Ok(());
+        }
+        let mut info = SBitrateInfo {
+            iLayer: SPATIAL_LAYER_ALL,
+            iBitrate: i32::try_from(bits_per_s).unwrap_or(i32::MAX),
+        };
+        let mut fps = fps;
+        // SAFETY: the options take a pointer to these very types, which live beyond the calls, and the
+        // encoder is initialised.
+        let results = unsafe {
+            let api = self.inner.raw_api();
+            [
+                api.set_option(ENCODER_OPTION_FRAME_RATE, (&raw mut fps).cast::<c_void>()),
+                api.set_option(ENCODER_OPTION_BITRATE, (&raw mut info).cast::<c_void>()),
+            ]
+        };
+        ensure!(results == [0, 0], "the encoder refused {bits_per_s} bit/s at {fps} frames/s: {results:?}");
+        Ok(())
+    }
+    /// Codes a picture that was taken `at` since the epoch; the bytes are valid until the next call.
+    /// True when it is a key frame.
+    pub fn encode(&mut self, planes: &Planes, at: Duration, wants_key: bool) -> Result<(&[u8], bool)> {
+        if wants_key && self.has_begun {
+            self.inner.force_intra_frame();
+        }
+        let (width, height) = (planes.size().width as usize, planes.size().height as usize);
+        let [y, u, v] = planes.planes();
+        let slices = YUVSlices::new((y, u, v), (width, height), (width, width / 2, width / 2));
+        let at = Timestamp::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        let coded = self.inner.encode_at(&slices, at).context("the H.264 encoder failed")?;
+        let is_key = matches!(coded.frame_type(), FrameType::IDR | FrameType::I);
+        self.buffer.clear();
+        coded.write_vec(&mut self.buffer);
+        self.has_begun = true;
+        Ok((&self.buffer, is_key))
+    }
+}
