@@ -10,7 +10,10 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSlices;
 use openh264::{OpenH264API, Timestamp};
-use openh264_sys2::{ENCODER_OPTION_BITRATE, ENCODER_OPTION_FRAME_RATE, SBitrateInfo, SPATIAL_LAYER_ALL};
+use openh264_sys2::{
+    ENCODER_OPTION_BITRATE, ENCODER_OPTION_FRAME_RATE, ENCODER_OPTION_TRACE_LEVEL, SBitrateInfo,
+    SPATIAL_LAYER_ALL, WELS_LOG_QUIET,
+};
 
 /// A live encoder: constrained baseline, one slice, no delay.
 pub struct Encoder {
@@ -37,7 +40,18 @@ impl Encoder {
             .vui(VuiConfig::bt601());
         let inner = openh264::encoder::Encoder::with_api_config(OpenH264API::from_source(), config)
             .context("cannot open the H.264 encoder")?;
-        Ok(Self { inner, has_begun: false, buffer: Vec::new() })
+        let mut encoder = Self { inner, has_begun: false, buffer: Vec::new() };
+        encoder.silence();
+        Ok(encoder)
+    }
+    /// It would warn on standard error that no frames are skipped, which is what is wanted.
+    fn silence(&mut self) {
+        let mut level = WELS_LOG_QUIET;
+        // SAFETY: the option takes a pointer to an int, which lives beyond the call. What it answers does
+        // not matter: at worst the warning is seen.
+        unsafe {
+            self.inner.raw_api().set_option(ENCODER_OPTION_TRACE_LEVEL, (&raw mut level).cast::<c_void>());
+        }
     }
     /// Aims at `bits_per_s` and `fps` from now on, without a key frame.
     pub fn aim(&mut self, bits_per_s: u32, fps: f32) -> Result<()> {

@@ -176,8 +176,9 @@ impl Channel {
     /// ended meanwhile.
     pub async fn change(&self, changes: Vec<(String, Value)>) -> Option<Result<Arc<Params>, EngineError>> {
         let (answer, answered) = oneshot::channel();
-        if let Some(session) = &*self.session() {
-            session.change(changes, answer);
+        match &*self.session() {
+            Some(session) => session.change(changes, answer),
+            None => return None,
         }
         let result = answered.await.ok()?;
         self.look();

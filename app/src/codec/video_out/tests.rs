@@ -25,7 +25,9 @@ fn reader() -> (VideoIn, Arc<Mutex<Vec<u64>>>, Arc<AtomicU64>) {
     let (to, wished) = (Arc::clone(&seen), Arc::clone(&wishes));
     let outlet = Outlet {
         picture: Box::new(move |picture, _| to.lock().unwrap().push(decode_counter(&picture).unwrap())),
-        want_key: Box::new(move || drop(wished.fetch_add(1, Ordering::SeqCst))),
+        want_key: Box::new(move || {
+            wished.fetch_add(1, Ordering::SeqCst);
+        }),
     };
     (VideoIn::start(outlet).unwrap(), seen, wishes)
 }
@@ -53,7 +55,9 @@ fn every_viewer_sees_the_newest_pictures_in_order() {
     drop(reader);
     assert!(times.windows(2).all(|w| w[1] > w[0]), "{times:?}");
     let seen = seen.lock().unwrap();
-    assert!(seen.len() >= 10 && seen.windows(2).all(|w| w[1] > w[0]), "{seen:?}");
+    // A picture may be coded twice, for a viewer that has just come.
+    assert!(seen.len() >= 10 && seen.windows(2).all(|w| w[1] >= w[0]), "{seen:?}");
+    assert!(seen.last().is_some_and(|n| *n >= 17), "{seen:?}");
     let figures = video.figures();
     assert!(figures.key_frames >= 1 && figures.frames >= 19 && figures.bytes > 1000, "{figures:?}");
 }
