@@ -1,5 +1,7 @@
 //! A source that needs no device: a test card in real time.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::Result;
 use dreamglass_engine::Size;
 
@@ -26,7 +28,9 @@ impl Synthetic {
 impl Source for Synthetic {
     fn next(&mut self) -> Result<Option<Event>> {
         let Some((index, captured_at)) = self.beat.wait() else { return Ok(None) };
-        let picture = self.card.draw(index)?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let taken = unix.saturating_sub(captured_at.elapsed());
+        let picture = self.card.draw_at(index, u64::try_from(taken.as_millis())?)?;
         Ok(Some(Event::Frame(Captured { index, captured_at, picture })))
     }
     fn describe(&self) -> String {

@@ -69,13 +69,22 @@ impl TestCard {
         }
         Self { size, background, barcode }
     }
+    /// Card number `index` that was taken at `unix_ms` milliseconds since 1970, which the larger cards
+    /// carry below their number.
+    pub fn draw_at(&self, index: u64, unix_ms: u64) -> anyhow::Result<Picture> {
+        let mut rgba = self.draw(index)?.into_rgba();
+        if let Some(barcode) = self.barcode.filter(|code| code.fits_twice(self.size.height)) {
+            barcode.draw(&mut rgba, self.size.width, barcode.height(), unix_ms);
+        }
+        Ok(Picture::new(self.size, rgba)?)
+    }
     /// Card number `index`.
     pub fn draw(&self, index: u64) -> anyhow::Result<Picture> {
         let mut rgba = self.background.clone();
         self.draw_disc(&mut rgba, index);
         self.draw_digits(&mut rgba, index);
         if let Some(barcode) = self.barcode {
-            barcode.draw(&mut rgba, self.size.width, index);
+            barcode.draw(&mut rgba, self.size.width, 0, index);
         }
         Ok(Picture::new(self.size, rgba)?)
     }
@@ -135,7 +144,7 @@ fn fill(rgba: &mut [u8], width: u32, row: u32, columns: std::ops::Range<u32>, [r
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-    use super::super::barcode::decode_counter;
+    use super::super::barcode::{decode_counter, decode_time};
     use super::*;
 
     #[test]
@@ -149,6 +158,18 @@ mod tests {
             }
             assert_eq!(decode_counter(&card.draw(7 + (1 << 32)).unwrap()), Some(7));
         }
+    }
+
+    #[test]
+    fn large_cards_tell_when_they_were_taken() {
+        let taken = |width, height| {
+            let card = TestCard::new(Size::new(width, height)).draw_at(9, 0x1_89ab_cdef).unwrap();
+            assert_eq!(decode_counter(&card), Some(9));
+            decode_time(&card)
+        };
+        assert_eq!(taken(512, 512), Some(0x89ab_cdef));
+        assert_eq!(taken(1920, 1080), Some(0x89ab_cdef));
+        assert_eq!(taken(256, 256), None);
     }
 
     #[test]
