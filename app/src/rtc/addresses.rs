@@ -25,8 +25,9 @@ pub fn expand(configured: &[IpAddr]) -> Vec<IpAddr> {
         });
         let same_family =
             interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| ip.is_ipv4() == address.is_ipv4());
-        same_family.filter(is_usable).for_each(|ip| push(&mut out, ip));
-        push(&mut out, loopback(address));
+        let found = same_family.filter(is_usable).chain([loopback(address)]);
+        // A wildcard means what there is: without IPv6 `::` stands for nothing.
+        found.filter(|ip| UdpSocket::bind((*ip, 0)).is_ok()).for_each(|ip| push(&mut out, ip));
     }
     out.truncate(MAX_ADDRESSES);
     out

@@ -16,6 +16,9 @@ const RESERVED: usize = 24;
 /// Places that reports leave to changes of state: these come a few times in a peer's life.
 const FOR_STATES: usize = 8;
 
+/// The crate's driver shows that it lives every second; after this long it does not.
+const DRIVER_SILENCE: Duration = Duration::from_secs(10);
+
 /// Shared by everything that works for one peer.
 #[derive(Debug)]
 pub struct Events {
@@ -113,7 +116,9 @@ impl Events {
 
     /// The connection is lost for good, or never came about.
     pub fn fail(&self) {
-        let why = if self.was_connected.load(Relaxed) {
+        let why = if self.is_driver_dead() {
+            "the transport of this peer stopped working".to_owned()
+        } else if self.was_connected.load(Relaxed) {
             "the connection was lost: nothing was heard for 15 s".to_owned()
         } else {
             let (ours, theirs) = &*self.offered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,8 +147,12 @@ impl Events {
         *self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// How long ago the driver was last seen alive.
-    pub fn silence(&self) -> Duration {
+    /// Whether the crate's driver stopped, as it does when a packet makes it panic.
+    pub fn is_driver_dead(&self) -> bool {
+        self.silence() > DRIVER_SILENCE
+    }
+
+    fn silence(&self) -> Duration {
         self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 

@@ -37,6 +37,10 @@ use bytes::Bytes;
 pub use offers::Rtc;
 pub use peer::Peer;
 
+/// For the log's filter: the crate warns of what is normal, such as a peer that leaves.
+pub const QUIET_LOG: &str =
+    "webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,rtc_srtp=error,rtc_interceptor=error";
+
 /// Where and how peers are connected.
 #[derive(Debug, Clone, Default)]
 pub struct RtcConfig {

@@ -75,15 +75,16 @@ impl Rtc {
     }
 
     #[cfg(test)]
-    pub fn fingerprint(&self) -> String {
-        let provider = webrtc::peer_connection::crypto::default_provider().unwrap();
-        self.0.certificate.get_fingerprints(provider.crypto()).unwrap()[0].value.clone()
+    pub fn certificate(&self) -> &RTCCertificate {
+        &self.0.certificate
     }
 }
 
 fn check(config: &RtcConfig) -> anyhow::Result<()> {
     ensure!(!config.addresses.is_empty(), "WebRTC: expected at least one address to bind, got none");
-    for ip in addresses::expand(&config.addresses) {
+    let bound = addresses::expand(&config.addresses);
+    ensure!(!bound.is_empty(), "WebRTC: no address of {:?} can be bound on this machine", config.addresses);
+    for ip in bound {
         if let Err(error) = std::net::UdpSocket::bind((ip, 0)) {
             bail!("WebRTC: cannot bind {ip}: {error}");
         }

@@ -20,8 +20,6 @@ use super::{AccessUnit, PeerEvent, PeerState, PeerStats, RtcError, candidates, f
 
 /// A peer that is not connected by then will not be.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// The crate's driver shows that it lives every second; after this long it does not.
-const DRIVER_SILENCE: Duration = Duration::from_secs(10);
 /// For the last packets to leave before the sockets close.
 const FAREWELL: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_millis(20);
@@ -250,7 +248,7 @@ impl Keeper {
 
     async fn check(&self, started: Instant) {
         let is_late = self.events.state() == PeerState::Connecting && started.elapsed() > CONNECT_WITHIN;
-        if is_late || self.events.silence() > DRIVER_SILENCE {
+        if is_late || self.events.is_driver_dead() {
             return self.events.fail();
         }
         let connection: &Arc<dyn PeerConnection> = &self.connection.crate_connection;

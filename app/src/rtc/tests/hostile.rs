@@ -85,6 +85,10 @@ async fn broken_offers_leave_nothing_behind() {
     let rtc = Rtc::new(RtcConfig { addresses: vec!["127.99.0.1".parse().unwrap()], ..local() }).unwrap();
     let metrics = tokio::runtime::Handle::current().metrics();
     let tasks = metrics.num_alive_tasks();
+    let (one, _events, _) = rtc.answer_viewer(VIEWER).await.unwrap();
+    assert!(sockets() == 1 || cfg!(not(target_os = "linux")), "the count means something");
+    one.close().await;
+    drop(one);
     let mut chance = Chance(0xdead);
     let at_once = Arc::new(Semaphore::new(16));
     let mut answers = Vec::new();

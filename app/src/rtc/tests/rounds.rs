@@ -29,8 +29,8 @@ pub(super) async fn send(peer: &Peer, unit: &AccessUnit) {
 async fn units_arrive_byte_for_byte_and_in_order() {
     let ((sender, mut sender_events), (receiver, mut receiver_events)) = pair().await;
     let sizes = [1, 2, 3, 1179, 1180, 1181, 2359, 2360, 5000, 20_011, 77];
-    let size = |n: u32| if n % 30 == 0 { 200 << 10 } else { sizes[n as usize % sizes.len()] };
-    let units: Vec<AccessUnit> = (0..90).map(|n| unit(n, size(n), n % 30 == 0)).collect();
+    let size = |n: u32| if n.is_multiple_of(30) { 200 << 10 } else { sizes[n as usize % sizes.len()] };
+    let units: Vec<AccessUnit> = (0..90).map(|n| unit(n, size(n), n.is_multiple_of(30))).collect();
     let sent = units.clone();
     let sending = tokio::spawn(async move {
         for unit in &sent {
@@ -107,7 +107,7 @@ async fn nothing_is_sent_before_there_is_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ice_restarts_and_media_goes_on() {
+async fn a_restart_changes_the_credentials() {
     let ((sender, _sender_events), (receiver, mut events)) = pair().await;
     send(&sender, &unit(0, 3000, true)).await;
     until(&mut events, |event| matches!(event, PeerEvent::Unit(_)).then_some(())).await;
@@ -120,4 +120,28 @@ async fn ice_restarts_and_media_goes_on() {
     }
     assert!(receiver.add_candidates(fresh).await.is_ok(), "the new credentials hold");
     assert!(matches!(sender.restart(fresh).await, Err(RtcError::Refused(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_comes_is_given_up() {
+    // Discard's port, where nobody answers.
+    let offer = format!("{VIEWER}a=candidate:1 1 udp 2113937151 127.0.0.1 9 typ host\r\n");
+    let (_peer, mut events, answer) = rtc().answer_viewer(&offer).await.unwrap();
+    let waiting = async {
+        loop {
+            match events.recv().await {
+                Some(PeerEvent::Failed(why)) => return why,
+                Some(PeerEvent::Disconnected | PeerEvent::Connected) => panic!("nobody was there"),
+                Some(_) => {}
+                None => panic!("the events ended"),
+            }
+        }
+    };
+    let why = tokio::time::timeout(Duration::from_secs(45), waiting).await.unwrap();
+    let ours = answer.lines().find(|line| line.starts_with("a=candidate:")).unwrap();
+    let port = ours.split(' ').nth(5).unwrap();
+    for part in ["no candidate pair worked", &format!("127.0.0.1:{port}"), "127.0.0.1:9"] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+    until(&mut events, |event| (event == PeerEvent::Closed).then_some(())).await;
 }
