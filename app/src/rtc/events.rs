@@ -25,7 +25,8 @@ pub struct Events {
     sender: Sender<PeerEvent>,
     state: watch::Sender<PeerState>,
     figures: Figures,
-    last_pulse: Mutex<Instant>,
+    /// `None` before the handshake: the driver lets nobody know until then.
+    last_pulse: Mutex<Option<Instant>>,
     has_left: AtomicBool,
     was_connected: AtomicBool,
     /// Addresses that each side offered, to be named when none worked.
@@ -52,7 +53,7 @@ impl Events {
             sender,
             state: watch::Sender::new(PeerState::Connecting),
             figures: Figures::default(),
-            last_pulse: Mutex::new(Instant::now()),
+            last_pulse: Mutex::new(None),
             has_left: AtomicBool::new(false),
             was_connected: AtomicBool::new(false),
             offered: Mutex::default(),
@@ -144,16 +145,13 @@ impl Events {
 
     /// The crate's driver lives.
     pub fn pulse(&self) {
-        *self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Whether the crate's driver stopped, as it does when a packet makes it panic.
     pub fn is_driver_dead(&self) -> bool {
-        self.silence() > DRIVER_SILENCE
-    }
-
-    fn silence(&self) -> Duration {
-        self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        let last = *self.last_pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() > DRIVER_SILENCE)
     }
 
     pub fn stats(&self) -> PeerStats {

@@ -38,7 +38,13 @@ pub struct Feedback {
 impl Feedback {
     /// Tells `events` what concerns the stream `ssrc`.
     pub fn new(events: Arc<Events>, ssrc: Option<u32>) -> Self {
-        Self { events, ssrc, inbound: VecDeque::new(), outbound: VecDeque::new(), next_pulse: None }
+        Self {
+            events,
+            ssrc,
+            inbound: VecDeque::new(),
+            outbound: VecDeque::new(),
+            next_pulse: Some(Instant::now()),
+        }
     }
 
     fn look_at(&self, packet: &dyn rtcp::Packet) {

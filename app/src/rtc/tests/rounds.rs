@@ -76,11 +76,12 @@ async fn closing(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vanished_peer_is_noticed() {
     let rtc = rtc();
-    let (sender, _events, offer) = rtc.offer_publisher().await.unwrap();
+    let (sender, mut sender_events, offer) = rtc.offer_publisher().await.unwrap();
     let (receiver, mut events, answer) = rtc.answer_publisher(&offer).await.unwrap();
     sender.accept_answer(&answer).await.unwrap();
     connected(&mut events).await;
-    // The transport goes without a word.
+    connected(&mut sender_events).await;
+    // The transport goes without a word, as after a panic in the crate's driver.
     sender.vanish().await;
     let started = Instant::now();
     until(&mut events, |event| (event == PeerEvent::Disconnected).then_some(())).await;
@@ -91,6 +92,11 @@ async fn a_vanished_peer_is_noticed() {
         _ => None,
     });
     assert!(why.await.contains("lost"), "says that it was lost");
+    let why = until(&mut sender_events, |event| match event {
+        PeerEvent::Failed(why) => Some(why),
+        _ => None,
+    });
+    assert!(why.await.contains("stopped working"), "says whose fault it is");
     until(&mut events, |event| (event == PeerEvent::Closed).then_some(())).await;
 }
 
