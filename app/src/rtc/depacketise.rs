@@ -10,7 +10,7 @@ const START_CODE: [u8; 4] = [0, 0, 0, 1];
 const IDR: u8 = 5;
 const SPS: u8 = 7;
 const DELIMITER: u8 = 9;
-const STAP_A: u8 = 24;
+const AGGREGATE: u8 = 24;
 const FU_A: u8 = 28;
 
 /// A payload that no sender of ours would make, or a part that does not follow the one before.
@@ -39,8 +39,8 @@ impl Units {
         match indicator & 0x1f {
             FU_A => self.add_fragment(*indicator, rest),
             _ if self.is_open => Err(Malformed),
-            1..STAP_A => self.add_unit(payload),
-            STAP_A => self.add_many(rest),
+            1..AGGREGATE => self.add_unit(payload),
+            AGGREGATE => self.add_many(rest),
             _ => Err(Malformed),
         }
     }
@@ -64,7 +64,7 @@ impl Units {
             let len = usize::from(u16::from_be_bytes([*high, *low]));
             let unit = after.get(..len).ok_or(Malformed)?;
             let header = unit.first().ok_or(Malformed)?;
-            if header & 0x80 != 0 || !(1..STAP_A).contains(&(header & 0x1f)) {
+            if header & 0x80 != 0 || !(1..AGGREGATE).contains(&(header & 0x1f)) {
                 return Err(Malformed);
             }
             self.add_unit(unit)?;
@@ -76,7 +76,7 @@ impl Units {
     fn add_fragment(&mut self, indicator: u8, rest: &[u8]) -> Result<(), Malformed> {
         let [header, part @ ..] = rest else { return Err(Malformed) };
         let (starts, ends, kind) = (header & 0x80 != 0, header & 0x40 != 0, header & 0x1f);
-        if starts == self.is_open || starts && ends || !(1..STAP_A).contains(&kind) {
+        if starts == self.is_open || starts && ends || !(1..AGGREGATE).contains(&kind) {
             return Err(Malformed);
         }
         if starts {
@@ -100,7 +100,7 @@ impl Units {
 /// Whether an access unit surely begins with this payload: with parameter sets or a delimiter.
 pub fn begins_unit(payload: &[u8]) -> bool {
     let kind = match payload {
-        [header, _, _, first, ..] if header & 0x1f == STAP_A => first & 0x1f,
+        [header, _, _, first, ..] if header & 0x1f == AGGREGATE => first & 0x1f,
         [header, ..] => header & 0x1f,
         [] => return false,
     };

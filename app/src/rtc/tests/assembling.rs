@@ -143,7 +143,9 @@ fn rubbish_is_a_loss() {
     for payload in rubbish {
         assert_eq!(single(payload), Some(Assembled::Lost), "{payload:02x?}");
     }
-    let Some(Assembled::Unit(unit)) = single(&[0x78, 0, 2, 0x67, 9, 0, 1, 0x68]) else { panic!("STAP-A") };
+    let Some(Assembled::Unit(unit)) = single(&[0x78, 0, 2, 0x67, 9, 0, 1, 0x68]) else {
+        panic!("an aggregate")
+    };
     assert_eq!(unit.data[..], [0, 0, 0, 1, 0x67, 9, 0, 0, 0, 1, 0x68]);
     assert_eq!(single(&[]), None, "padding is no picture");
 }

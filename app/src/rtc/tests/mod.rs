@@ -17,13 +17,13 @@ use bytes::Bytes;
 use super::{AccessUnit, PeerEvent, PeerEvents, Rtc, RtcConfig};
 
 /// Offers of Chromium 156.
-const VIEWER: &str = include_str!("offers/viewer.sdp");
-const VIEWER_AUDIO: &str = include_str!("offers/viewer_audio.sdp");
-const PUBLISHER: &str = include_str!("offers/publisher.sdp");
-const SIMULCAST: &str = include_str!("offers/simulcast.sdp");
-const VP8_ONLY: &str = include_str!("offers/vp8_only.sdp");
-const AUDIO_ONLY: &str = include_str!("offers/audio_only.sdp");
-const DATA_ONLY: &str = include_str!("offers/data_only.sdp");
+const VIEWER: &str = include_str!("offers/viewer.txt");
+const VIEWER_AUDIO: &str = include_str!("offers/viewer_audio.txt");
+const PUBLISHER: &str = include_str!("offers/publisher.txt");
+const SIMULCAST: &str = include_str!("offers/simulcast.txt");
+const VP8_ONLY: &str = include_str!("offers/vp8_only.txt");
+const AUDIO_ONLY: &str = include_str!("offers/audio_only.txt");
+const DATA_ONLY: &str = include_str!("offers/data_only.txt");
 
 /// A machine with other work on its two cores takes this long at worst.
 const PATIENCE: Duration = Duration::from_secs(20);
