@@ -77,11 +77,13 @@ pub fn read_all<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<Candida
     Ok(used)
 }
 
-/// Our description with candidates for the addresses that a NAT maps to this machine, beside each host
+/// Our description without candidates for an RTCP of its own, as it always shares the port, and with candidates
+/// for the addresses that a NAT maps to this machine, beside each host
 /// candidate that is not loopback: the crate has a setting for this and does not look at it.
-pub fn add_public(description: &str, public: &[IpAddr]) -> String {
+pub fn rewrite(description: &str, public: &[IpAddr]) -> String {
     let mut out = String::with_capacity(description.len() + 256);
-    for line in description.lines() {
+    let is_for_rtcp = |line: &&str| line.starts_with("a=candidate:") && line.split(' ').nth(1) == Some("2");
+    for line in description.lines().filter(|line| !is_for_rtcp(line)) {
         out.push_str(line);
         out.push_str("\r\n");
         let Some(value) = line.strip_prefix("a=candidate:") else { continue };

@@ -148,7 +148,7 @@ async fn answer(shared: &Arc<Shared>, offer: &str, role: Role) -> Made {
             return Err(error);
         }
     };
-    let answer = candidates::add_public(&description.complete(&answer), &shared.config.public_ips);
+    let answer = candidates::rewrite(&description.complete(&answer), &shared.config.public_ips);
     let theirs = theirs(offer, &description.candidates);
     events.set_offered(candidates::addresses(&answer), theirs);
     let makings = Makings { connection, events, shared: Arc::clone(shared), description: Some(description) };
@@ -180,7 +180,7 @@ async fn offer(shared: &Arc<Shared>) -> Made {
             return Err(error);
         }
     };
-    let offer = candidates::add_public(&offer, &shared.config.public_ips);
+    let offer = candidates::rewrite(&offer, &shared.config.public_ips);
     events.set_offered(candidates::addresses(&offer), "nothing yet".to_owned());
     let makings = Makings { connection, events, shared: Arc::clone(shared), description: None };
     Ok((Peer::new(makings, Stream::Later(sender, outgoing)), receiver, offer))

@@ -178,7 +178,7 @@ impl Peer {
         let description = Description { credentials, candidates, ..old.clone() };
         let answer = self.0.connection.answer(description.canonical()).await?;
         *guard = Some(description);
-        Ok(fragment::write(&candidates::add_public(&answer, self.0.shared.public_ips())))
+        Ok(fragment::write(&candidates::rewrite(&answer, self.0.shared.public_ips())))
     }
 
     /// Hands a unit to the peer's own task, and never waits. False: the peer is not connected or a few units
