@@ -13,6 +13,8 @@ mod model;
 mod parameters;
 mod pipeline;
 mod preset;
+#[allow(dead_code, unused_imports, reason = "the commands that serve a stream come next")]
+mod rtc;
 mod sink;
 mod source;
 
