@@ -1,20 +1,27 @@
-//! Writes the table of the embedded model's files, `models/demo`, for `src/model.rs`.
+//! Writes tables of the files that the program has inside: `models/demo` for `src/model.rs`, and the
+//! pages of `src/web/static` for `src/web/pages.rs`.
 //!
-//! A checkout without the folder still builds; the program then says that it has no model of its own.
+//! A checkout without the model still builds; the program then says that it has no model of its own.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// Files of the folder that the program never reads.
+/// Files that the program never reads.
 const NOT_EMBEDDED: [&str; 2] = ["md", "py"];
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/demo");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    write_table(&root.join("../models/demo"), "embedded.rs")?;
+    write_table(&root.join("src/web/static"), "static.rs")
+}
+
+/// Writes the table of the files below `root` as the source of a slice, `name` in the build's folder.
+fn write_table(root: &Path, name: &str) -> io::Result<()> {
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     if root.is_dir() {
-        collect(&root, "", &mut files)?;
+        collect(root, "", &mut files)?;
     }
     files.sort();
     let mut table = String::from("&[\n");
@@ -25,10 +32,10 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
-    fs::write(out.join("embedded.rs"), table)
+    fs::write(out.join(name), table)
 }
 
-/// Every file below `folder` as (name relative to the model, absolute path).
+/// Every file below `folder` as (name relative to the root, absolute path).
 fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -8,6 +8,7 @@ use dreamglass_engine::kernels::gpu::AdapterChoice;
 use dreamglass_engine::params::{Field, Kind, Value};
 
 use crate::commands::bench::{self, BenchArgs};
+use crate::commands::serve::{self, ServeArgs};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
@@ -21,6 +22,7 @@ Examples:
   dreamglass video clip.mp4 -o out.mp4 --model ~/models/lcm-sd15 --prompt @prompt.txt --steps 4
   dreamglass live
   dreamglass live --source screen --look comic --output recording.mp4
+  dreamglass serve --look neon
   dreamglass looks
   dreamglass devices
   dreamglass bench --size 512x512 --json figures.json --report report.html
@@ -104,6 +106,9 @@ pub enum Command {
     /// Show a live stylised picture in a window
     #[command(after_help = LIVE_HELP)]
     Live(Box<LiveArgs>),
+    /// Serve a live stylised picture to browsers, and take theirs
+    #[command(after_help = serve::HELP)]
+    Serve(Box<ServeArgs>),
     /// List the cameras that `live --source` chooses from
     Cameras,
     /// List the looks that a model names, for --look
@@ -151,9 +156,8 @@ pub struct VideoArgs {
 
 #[derive(Debug, Args)]
 pub struct LiveArgs {
-    /// Where frames come from, see below [default: the first camera, else the clip in the program]
-    #[arg(short, long, value_name = "SOURCE", env = "DREAMGLASS_SOURCE", hide_env = true)]
-    pub source: Option<String>,
+    #[command(flatten)]
+    pub capture: CaptureArgs,
     /// Where pictures go besides the window, see below; may be given several times
     #[arg(short, long, value_name = "OUT")]
     pub output: Vec<String>,
@@ -178,6 +182,21 @@ pub struct LiveArgs {
     /// Read videos and slide shows once, not for ever
     #[arg(long)]
     pub once: bool,
+    /// Configuration [default: live.toml in the user's configuration folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    pub style: StyleArgs<true>,
+}
+
+/// Where frames come from.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Where frames come from, see below [default: the first camera, else the clip in the program]
+    #[arg(short, long, value_name = "SOURCE", env = "DREAMGLASS_SOURCE", hide_env = true)]
+    pub source: Option<String>,
     /// Size that a camera is asked for; it comes as near as it can
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub capture_size: Option<Size>,
@@ -187,13 +206,13 @@ pub struct LiveArgs {
     /// Seconds that a slide show shows each picture
     #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = seconds)]
     pub slide_time: f64,
-    /// Configuration [default: live.toml in the user's configuration folder, if it is there]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    pub style: StyleArgs<true>,
+}
+
+impl CaptureArgs {
+    /// The source that was asked for.
+    pub fn said<'a>(&'a self, configuration: &'a Configuration) -> Option<&'a str> {
+        self.source.as_deref().or(configuration.source.as_deref())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -11,12 +11,13 @@ mod interrupt;
 mod live;
 mod model;
 mod parameters;
+mod peers;
 mod pipeline;
 mod preset;
-#[allow(dead_code, unused_imports, reason = "the commands that serve a stream come next")]
 mod rtc;
 mod sink;
 mod source;
+mod web;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,{}", rtc::QUIET_LOG)));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     commands::run(arguments.command).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

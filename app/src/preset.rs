@@ -60,31 +60,88 @@ impl Preset {
     }
     /// Reads a preset: a file, or the name of a saved one.
     pub fn open(name: &Path) -> Result<Self> {
-        let path = if is_name(name) { saved(name)? } else { name.into() };
-        read(&path)
+        if is_name(name) { Shelf::own()?.open(&name.to_string_lossy()) } else { read(name) }
     }
     /// Saves it under a name, in place of one that was there.
     pub fn save(&self, name: &str) -> Result<PathBuf> {
-        let path = saved(Path::new(name))?;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        let unfinished = path.with_extension("unfinished");
-        fs::write(&unfinished, toml::to_string_pretty(self)?)
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+        Shelf::own()?.save(name, self)
     }
     /// Names of the saved presets.
     pub fn names() -> Vec<String> {
-        let entries = folder().and_then(|f| fs::read_dir(f.join("presets")).ok());
-        let paths = entries.into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+        Shelf::own().map(|shelf| shelf.names()).unwrap_or_default()
+    }
+}
+
+/// A folder of presets by name. Names come from strangers and stay within the folder.
+#[derive(Debug, Clone)]
+pub struct Shelf(PathBuf);
+
+impl Shelf {
+    /// The user's own.
+    pub fn own() -> Result<Self> {
+        let folder = folder().context("this system has no folder for configuration: no home directory")?;
+        Ok(Self(folder.join("presets")))
+    }
+    /// Checks a name: up to 64 letters, digits, spaces, `-` and `_`.
+    pub fn check(name: &str) -> Result<()> {
+        let is_safe = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+        let is_blank = name.trim() != name || name.is_empty();
+        if is_blank || name.len() > MAX_NAME || !name.chars().all(is_safe) {
+            let start: String = name.chars().take(MAX_NAME).collect();
+            let message = format!(
+                "preset `{start}`: expected up to {MAX_NAME} letters, digits, spaces, - or _, or a file that ends in .toml"
+            );
+            return Err(bad_input(message));
+        }
+        Ok(())
+    }
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        Self::check(name)?;
+        Ok(self.0.join(format!("{name}.toml")))
+    }
+    /// Reads the preset called `name`.
+    pub fn open(&self, name: &str) -> Result<Preset> {
+        read(&self.path(name)?)
+    }
+    /// Saves a preset under `name`, in place of one that was there.
+    pub fn save(&self, name: &str, preset: &Preset) -> Result<PathBuf> {
+        let path = self.path(name)?;
+        let folder = &self.0;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        // Two may save at once, under one name even.
+        let write = || -> Result<()> {
+            let unfinished = tempfile::NamedTempFile::new_in(folder)?;
+            fs::write(unfinished.path(), toml::to_string_pretty(preset)?)?;
+            unfinished.persist(&path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+    /// Forgets the preset called `name`: false when there is none.
+    pub fn delete(&self, name: &str) -> Result<bool> {
+        let path = self.path(name)?;
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot delete {}", path.display())),
+        }
+    }
+    /// Names of the presets, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let paths = fs::read_dir(&self.0).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
         let tomls = paths.filter(|p| p.extension().is_some_and(|e| e == "toml"));
-        let mut names: Vec<String> =
-            tomls.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
+        let mut names: Vec<String> = tomls
+            .filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned()))
+            .filter(|name| Self::check(name).is_ok())
+            .collect();
         names.sort();
         names
+    }
+    #[cfg(test)]
+    /// Presets in `folder`.
+    pub fn at(folder: &Path) -> Self {
+        Self(folder.into())
     }
 }
 
@@ -110,20 +167,6 @@ impl Configuration {
 /// Whether `name` is a word and no path.
 fn is_name(name: &Path) -> bool {
     name.components().count() == 1 && name.extension().is_none_or(|e| e != "toml")
-}
-
-/// Where the preset called `name` is saved. Names come from strangers and stay within the folder.
-fn saved(name: &Path) -> Result<PathBuf> {
-    let text = name.to_string_lossy();
-    let is_safe = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
-    if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(is_safe) {
-        let message = format!(
-            "preset `{text}`: expected up to {MAX_NAME} letters, digits, spaces, - or _, or a file that ends in .toml"
-        );
-        return Err(bad_input(message));
-    }
-    let folder = folder().context("this system has no folder for configuration: no home directory")?;
-    Ok(folder.join("presets").join(format!("{text}.toml")))
 }
 
 fn folder() -> Option<PathBuf> {
@@ -178,7 +221,9 @@ mod tests {
         assert!(message("colour = 1").contains("colour"));
         assert!(message("[[[").contains(".toml"));
         assert!(Preset::open(Path::new("../evil")).is_err());
-        assert!(saved(Path::new("..")).is_err() && saved(Path::new("a\u{0}")).is_err());
+        for name in ["", "..", "a/b", "a\u{0}", " ", &"x".repeat(65)] {
+            assert!(Shelf::check(name).is_err(), "{name}");
+        }
         assert!(Configuration::open(Some(Path::new("/nonexistent.toml"))).is_err());
     }
 }

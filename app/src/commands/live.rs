@@ -1,6 +1,5 @@
 //! `dreamglass live`: a stream in a window, or into files and devices.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tempfile::NamedTempFile;
 
 use crate::cli::LiveArgs;
 use crate::config::{self, Style};
@@ -16,16 +14,9 @@ use crate::failure::{INTERRUPTED, bad_input};
 use crate::live::{Host, Session, Start, Summary};
 use crate::preset::Configuration;
 use crate::sink::window::{Appearance, Display};
-use crate::sink::{self, Sink};
-use crate::source::spec::SourceSpec;
-use crate::source::{self, Options, Source, Wish};
-use crate::{ffmpeg, interrupt, model};
+use crate::{interrupt, model};
 
-/// What is shown where there is no camera.
-const CLIP: &[u8] = include_bytes!("../../assets/signing.mp4");
-
-/// Frames per second of files and devices.
-const SINK_FPS: u32 = 30;
+use super::capture::{self, Capture};
 
 /// How often Ctrl-C is looked for.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -36,7 +27,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
     arguments.engine.place.complete(&configuration).map_err(bad_input)?;
     // Without a display nothing else need be tried.
     let display = if arguments.no_window { None } else { Some(Display::open()?) };
-    let sinks = sinks(&arguments, &configuration)?;
+    let sinks = capture::sinks(&arguments.output, &configuration)?;
     if display.is_none() && sinks.is_empty() {
         return Err(bad_input("without a window there is nothing to show: say where with --output"));
     }
@@ -44,7 +35,8 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
     let Style { looks, params } = Style::new(&arguments.style, &configuration, &files)?;
     let gpu = config::open_gpu(&arguments.engine.place.adapter())?;
     let options = config::options(&arguments.engine, &gpu);
-    let (source, _clip) = source(&arguments, &configuration)?;
+    let capture = Capture::choose(&arguments.capture, &configuration, !arguments.once)?;
+    let source = capture.open()?;
     eprintln!("source: {}", source.describe());
 
     let appearance = Appearance {
@@ -104,43 +96,4 @@ fn tell(summary: &Summary) {
         eprintln!("{written}");
     }
     eprintln!("{}", summary.statistics);
-}
-
-fn sinks(arguments: &LiveArgs, configuration: &Configuration) -> Result<Vec<Box<dyn Sink>>> {
-    let said = if arguments.output.is_empty() { &configuration.output } else { &arguments.output };
-    said.iter()
-        .map(|text| sink::open(&text.parse().map_err(bad_input)?, SINK_FPS))
-        .collect::<Result<Vec<_>>>()
-}
-
-/// The source that was asked for, else the first camera, else the clip inside the program, which
-/// the second value keeps.
-fn source(
-    arguments: &LiveArgs,
-    configuration: &Configuration,
-) -> Result<(Box<dyn Source>, Option<NamedTempFile>)> {
-    let wish = Wish { size: arguments.capture_size, fps: arguments.capture_fps };
-    let slide_time = Duration::from_secs_f64(arguments.slide_time);
-    let options = Options { wish, repeats: !arguments.once, slide_time };
-    let said = arguments.source.as_ref().or(configuration.source.as_ref());
-    if let Some(text) = said.filter(|t| *t != "auto") {
-        return Ok((source::open(&text.parse().map_err(bad_input)?, &options)?, None));
-    }
-    match source::camera::list() {
-        Ok(cameras) if !cameras.is_empty() => {
-            return Ok((source::open(&SourceSpec::Camera(None), &options)?, None));
-        }
-        Ok(_) => tracing::info!("there is no camera"),
-        Err(error) => tracing::warn!("cameras cannot be listed: {error:#}"),
-    }
-    if !ffmpeg::is_there() {
-        eprintln!("no camera, and no ffmpeg to read the clip inside the program: showing a test card");
-        return Ok((source::open(&"synthetic".parse().map_err(bad_input)?, &options)?, None));
-    }
-    eprintln!("no camera: showing the clip inside the program");
-    let mut clip = tempfile::Builder::new().prefix("dreamglass-").suffix(".mp4").tempfile()?;
-    clip.write_all(CLIP).context("cannot write the clip inside the program to the temporary folder")?;
-    let options = Options { repeats: true, ..options };
-    let source = source::open(&SourceSpec::Path(clip.path().into()), &options)?;
-    Ok((source, Some(clip)))
 }

@@ -2,10 +2,12 @@
 
 pub mod bench;
 mod cameras;
+mod capture;
 mod devices;
 mod image;
 mod live;
 mod looks;
+pub mod serve;
 mod verify;
 mod video;
 
@@ -22,6 +24,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Image(arguments) => image::run(&arguments),
         Command::Video(arguments) => video::run(&arguments),
         Command::Live(arguments) => live::run(*arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Cameras => cameras::run(),
         Command::Looks(arguments) => looks::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),

@@ -267,6 +267,10 @@ impl Channel {
     pub(super) fn is_over(&self) -> bool {
         self.session().as_ref().is_some_and(|session| session.view().is_over)
     }
+    /// Whether it was ended.
+    pub fn has_ended(&self) -> bool {
+        self.session().is_none()
+    }
     /// Tells listeners what is new.
     pub(super) fn look(&self) {
         let session = self.session();

@@ -107,10 +107,6 @@ impl Hub {
     pub fn looks(&self) -> &Looks {
         &self.shared.setup.looks
     }
-    /// Most streams.
-    pub fn max_streams(&self) -> usize {
-        self.shared.setup.max_streams
-    }
     /// The device's name and the bytes that are allocated on it.
     pub fn device(&self) -> (String, u64) {
         let gpu = self.shared.setup.host.gpu();
@@ -153,7 +149,13 @@ impl Shared {
                             streams.remove(channel.name());
                         }
                         drop(streams);
-                        channel.end("nobody publishes to this stream any more");
+                        let reason = match channel.is_over() {
+                            true => "the stream has failed",
+                            false => "nobody publishes to this stream any more",
+                        };
+                        if let Some(Err(error)) = channel.end(reason) {
+                            tracing::error!("stream {}: {error:#}", channel.name());
+                        }
                     }
                 }
             }
