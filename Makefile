@@ -14,7 +14,7 @@ WIDTHS := 128 256 512
 TOOLS := $(CURDIR)/target/tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test setup setup-test format lints spelling licences widths tests
+.PHONY: run test setup setup-test format lints spelling licences widths tests peers browser
 .SILENT:
 
 run: setup
@@ -35,6 +35,8 @@ test: setup-test
 	$(MAKE) lints
 	$(MAKE) widths
 	$(MAKE) tests
+	$(MAKE) peers
+	$(MAKE) browser
 
 setup:
 	.ci/setup run
@@ -70,3 +72,13 @@ widths:
 tests:
 	echo "== every test"
 	cargo test --workspace
+
+peers:
+	echo "== WebRTC peers of another make"
+	cargo build --package dreamglass
+	$(TOOLS)/bin/python tests/peers/check.py
+
+browser:
+	echo "== a browser"
+	cargo build --package dreamglass
+	cd tests/browser && node --test --test-concurrency=1

@@ -85,9 +85,10 @@ def properties(server):
     ]
     for path in LEFT_OUT:
         command += ["--exclude-path", path]
+    env = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
     # Its cache goes where nothing is kept.
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
     print("\n".join(done.stdout.splitlines()[-25:]))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 

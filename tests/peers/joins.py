@@ -35,9 +35,9 @@ async def join(server):
     """Seconds from the click to the first picture."""
     began = time.monotonic()
     pc = RTCPeerConnection(LOCAL)
-    track = pc.addTransceiver("video", direction="recvonly").receiver.track
+    transceiver = pc.addTransceiver("video", direction="recvonly")
     resource = await server.exchange("/whep", pc)
-    await asyncio.wait_for(track.recv(), 20)
+    await asyncio.wait_for(transceiver.receiver.track.recv(), 20)
     waited = time.monotonic() - began
     await asyncio.sleep(0.2)
     await asyncio.to_thread(server.request, "DELETE", resource)
@@ -49,12 +49,20 @@ async def rounds(server, joins):
     waits = []
     while len(waits) < joins:
         waits += await asyncio.gather(*(join(server) for _ in range(AT_ONCE)))
-    # The server has heard of the last one's end.
+    await settled(server)
+    return waits
+
+
+async def settled(server):
+    """Waits until the server has heard of the last one's end and closed its sockets."""
     deadline = time.monotonic() + 20
     while stats(server)["viewers"] > 0:
         assert time.monotonic() < deadline, "viewers stay though they left"
         await asyncio.sleep(0.1)
-    return waits
+    files = [1000, resident(server)[1]]
+    while files[-1] < files[-2]:
+        await asyncio.sleep(2)
+        files.append(resident(server)[1])
 
 
 async def main():
@@ -62,7 +70,7 @@ async def main():
     os.nice(15)
     limit = ["--max-viewers", str(AT_ONCE)]
     with Server("--source", "synthetic:256x256@30", "--pass-through", *limit) as server:
-        await rounds(server, AT_ONCE)
+        await rounds(server, 5 * AT_ONCE)
         before = resident(server)
         waits = sorted(await rounds(server, JOINS))
         after = resident(server)

@@ -56,7 +56,7 @@ class Server:
         if kind:
             headers["Content-Type"] = kind
         url = path if path.startswith("http") else self.url + path
-        request = urllib.request.Request(url, body and body.encode(), headers, method=method)
+        request = urllib.request.Request(url, None if body is None else body.encode(), headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as response:
             return response.status, response.headers, response.read().decode()
 

@@ -83,18 +83,19 @@ impl Hub {
     pub fn streams(&self) -> Vec<Arc<Channel>> {
         self.shared.streams().values().cloned().collect()
     }
+    /// Whether somebody could publish to `name` now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_publish(&self, name: &str) -> Result<(), Refusal> {
+        self.shared.check(&self.shared.streams(), name)
+    }
     /// The stream called `name` for a publisher, made where there is none yet.
     pub fn publish(&self, name: &str) -> Result<Publication, Refusal> {
         let mut streams = self.shared.streams();
+        self.shared.check(&streams, name)?;
         if let Some(channel) = streams.get(name) {
             return channel.publish();
-        }
-        let Setup { max_streams, .. } = self.shared.setup;
-        if !is_name(name) {
-            return Err(Refusal::Name);
-        }
-        if streams.len() >= max_streams || self.shared.is_over.load(Ordering::SeqCst) {
-            return Err(Refusal::Full { max_streams });
         }
         let nothing = crate::source::remote::remote(format!("publisher of {name}")).0;
         let channel = Channel::start(name, &self.shared.setup, Box::new(nothing), Vec::new())
@@ -133,6 +134,18 @@ impl Drop for Hub {
 impl Shared {
     fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Channel>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn check(&self, streams: &BTreeMap<String, Arc<Channel>>, name: &str) -> Result<(), Refusal> {
+        let Setup { max_streams, .. } = self.setup;
+        match streams.get(name) {
+            Some(channel) if channel.has_publisher() => Err(Refusal::Busy),
+            Some(_) => Ok(()),
+            None if !is_name(name) => Err(Refusal::Name),
+            None if streams.len() >= max_streams || self.is_over.load(Ordering::SeqCst) => {
+                Err(Refusal::Full { max_streams })
+            }
+            None => Ok(()),
+        }
     }
     /// Tells what is new, and ends streams that nobody publishes to.
     fn watch(&self) {

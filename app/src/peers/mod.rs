@@ -137,13 +137,14 @@ impl Peers {
     /// # Errors
     /// [`PeerError`].
     pub async fn publish(&self, stream: &str, offer: &str) -> Result<Answered, PeerError> {
-        // First: who is refused costs no socket.
+        // Who is refused costs no socket, and a bad offer no stream.
+        self.hub.may_publish(stream)?;
+        let (peer, events, sdp) = self.rtc.answer_publisher(offer).await?;
         let hub = Arc::clone(&self.hub);
         let name = stream.to_string();
         // A new stream starts threads and maybe loads the model.
         let publication = tokio::task::spawn_blocking(move || hub.publish(&name)).await;
         let publication = publication.map_err(|error| Refusal::Failed(error.to_string()))??;
-        let (peer, events, sdp) = self.rtc.answer_publisher(offer).await?;
         let id = self.add(Role::Publisher, peer.clone(), |end| {
             tokio::spawn(publisher::run(publisher::Publishing { publication, peer, events, end }))
         });

@@ -44,10 +44,10 @@ fn kind(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn refused(rejection: &BytesRejection) -> ApiError {
+fn refused(rejection: &BytesRejection, limit: usize) -> ApiError {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body is too long; at most {} bytes are read", super::MAX_BODY);
+            let message = format!("the body is too long: expected at most {limit} bytes");
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", message)
         }
         status => ApiError::new(status, "body", rejection.body_text()),
@@ -75,7 +75,7 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let kind = kind(request.headers());
-        let body = Bytes::from_request(request, state).await.map_err(|e| refused(&e))?;
+        let body = Bytes::from_request(request, state).await.map_err(|e| refused(&e, super::MAX_SDP))?;
         Ok(Self { kind, body })
     }
 }
@@ -88,7 +88,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let message = format!("Content-Type application/json is expected, got {kind:.100}");
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
-        let body = Bytes::from_request(request, state).await.map_err(|e| refused(&e))?;
+        let body = Bytes::from_request(request, state).await.map_err(|e| refused(&e, super::MAX_BODY))?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             ApiError::new(StatusCode::BAD_REQUEST, "json", format!("the body cannot be read: {error}"))
         })

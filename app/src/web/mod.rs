@@ -33,8 +33,11 @@ use crate::peers::Peers;
 use crate::preset::Shelf;
 use crate::rtc::IceServer;
 
-/// Longest body: an offer or a preset.
-const MAX_BODY: usize = 64 << 10;
+/// Longest body: a preset with several of the longest prompts.
+const MAX_BODY: usize = 256 << 10;
+
+/// Longest offer or fragment.
+const MAX_SDP: usize = 64 << 10;
 
 /// Control sockets at once.
 const MAX_SOCKETS: usize = 64;
@@ -107,13 +110,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/", get(pages::page))
         .route("/view", get(pages::view))
         .route("/assets/{file}", get(pages::asset))
-        .route("/whep", post(sessions::whep_main).options(sessions::offer_options))
-        .route("/whep/{stream}", post(sessions::whep).options(sessions::offer_options))
-        .route("/whip/{stream}", post(sessions::whip).options(sessions::offer_options))
-        .route(
-            "/peers/{id}",
-            axum::routing::patch(sessions::patch).delete(sessions::delete).options(sessions::peer_options),
-        )
+        .merge(signalling())
         .route("/api/schema", get(params::schema))
         .route("/api/streams", get(params::streams))
         .route("/api/params", get(params::read).patch(params::change))
@@ -136,6 +133,18 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(app), access::check))
         .layer(from_fn_with_state(Arc::clone(app), metrics::count))
         .layer(from_fn(pages::protect))
+}
+
+fn signalling() -> Router<Arc<App>> {
+    Router::new()
+        .route("/whep", post(sessions::whep_main).options(sessions::offer_options))
+        .route("/whep/{stream}", post(sessions::whep).options(sessions::offer_options))
+        .route("/whip/{stream}", post(sessions::whip).options(sessions::offer_options))
+        .route(
+            "/peers/{id}",
+            axum::routing::patch(sessions::patch).delete(sessions::delete).options(sessions::peer_options),
+        )
+        .layer(DefaultBodyLimit::max(MAX_SDP))
 }
 
 /// How long open requests may take at the end.

@@ -74,8 +74,9 @@ pub async fn view(headers: HeaderMap) -> Response {
 }
 
 /// What the pages are made of.
-#[utoipa::path(get, path = "/assets/{file}", params(("file" = String, Path, description = "Name of the file")), responses(
-    (status = 200, description = "The file", content_type = "application/octet-stream", body = Vec<u8>),
+#[utoipa::path(get, path = "/assets/{file}", params(("file" = String, Path, description = "Name of the file", example = "app.js")), responses(
+    (status = 200, description = "The file", content(
+        (String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/svg+xml"))),
     (status = 304, description = "It is what you have"),
     (status = 401, description = "A token is needed", body = ErrorBody),
     (status = 404, description = "There is no such file", body = ErrorBody),

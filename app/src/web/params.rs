@@ -38,7 +38,7 @@ struct Described {
     #[schema(value_type = Object)]
     kind: Kind,
     /// Its value where nobody said another.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     default: Value,
     /// Unit, or nothing.
     unit: &'static str,

@@ -71,7 +71,7 @@ pub async fn whep_main(State(app): State<Arc<App>>, text: Text) -> Result<Respon
 }
 
 /// Watches a stream.
-#[utoipa::path(post, path = "/whep/{stream}", params(("stream" = String, Path, description = "Name of the stream")),
+#[utoipa::path(post, path = "/whep/{stream}", params(("stream" = String, Path, description = "Name of the stream", example = "main")),
     request_body(content = String, content_type = "application/sdp"), responses(
     (status = 201, description = "The answer; Location names the session", content_type = "application/sdp", body = String),
     (status = 400, description = "The offer cannot be read", body = ErrorBody),
@@ -91,7 +91,7 @@ pub async fn whep(
 }
 
 /// Publishes to a stream, which is made where there is none.
-#[utoipa::path(post, path = "/whip/{stream}", params(("stream" = String, Path, description = "Name of the stream")),
+#[utoipa::path(post, path = "/whip/{stream}", params(("stream" = String, Path, description = "Name of the stream", example = "main")),
     request_body(content = String, content_type = "application/sdp"), responses(
     (status = 201, description = "The answer; Location names the session", content_type = "application/sdp", body = String),
     (status = 400, description = "The offer cannot be read", body = ErrorBody),

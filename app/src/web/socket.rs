@@ -22,8 +22,8 @@ use super::{ApiError, App, presets};
 use crate::hub::report::{Phase, Report};
 use crate::hub::{Channel, Notice};
 
-/// Longest message of a page: a prompt is the longest.
-const MAX_MESSAGE: usize = 64 << 10;
+/// Longest message of a page: all parameters at once, with the longest prompts.
+const MAX_MESSAGE: usize = super::MAX_BODY;
 
 /// Messages in a second before a page is taken for a flood.
 const MAX_RATE: u32 = 60;
