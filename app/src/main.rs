@@ -19,6 +19,7 @@ mod sink;
 mod source;
 mod web;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,7 +29,12 @@ fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,{}", rtc::QUIET_LOG)));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let has_colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(has_colours)
+        .with_writer(std::io::stderr)
+        .init();
     commands::run(arguments.command).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         failure::exit_code(&error)

@@ -253,6 +253,7 @@ setInterval(async () => { uplink = await publisher.roundTrip(); }, 1000);
 Object.defineProperty(window, 'dreamglass', {
   get: () => ({
     state: player.state,
+    connection: player.session && player.session.pc,
     stats: { fps: player.meter.fps(), latency_ms: player.meter.latency(), frames: player.meter.frames, freezes: player.meter.freezes },
     refused: controls && controls.lastRefused,
     params: controls && controls.values,

@@ -3,6 +3,8 @@
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8000;
 const CLOCK_INTERVAL = 5000;
+// While a page loads, answers wait for it: the first few tell little, so more are asked for.
+const FIRST_CLOCKS = [0, 300, 700, 1200, 2000, 3000];
 
 export class Socket extends EventTarget {
   constructor(stream) {
@@ -27,7 +29,7 @@ export class Socket extends EventTarget {
     this.socket.onopen = () => {
       this.isOpen = true;
       this.wait = FIRST_WAIT;
-      this.askClock();
+      for (const wait of FIRST_CLOCKS) setTimeout(() => this.askClock(), wait);
       this.clock = setInterval(() => this.askClock(), CLOCK_INTERVAL);
     };
     this.socket.onmessage = (event) => this.hear(JSON.parse(event.data));

@@ -30,6 +30,6 @@ addEventListener('keydown', (event) => event.key.toLowerCase() === 'f' && full()
 
 Object.defineProperty(window, 'dreamglass', {
   get: () => ({ state: player.state, frames: player.meter.frames, freezes: player.meter.freezes,
-    fps: player.meter.fps(), latency_ms: player.meter.latency() }),
+    fps: player.meter.fps(), latency_ms: player.meter.latency(), connection: player.session && player.session.pc }),
 });
 player.connect();
