@@ -52,7 +52,8 @@ export async function startServer(...args) {
   const get = async (path, options) => (await fetch(url + path, options)).json();
   const stop = async () => {
     child.kill('SIGINT');
-    const code = await Promise.race([exit, sleep(20_000).then(() => 'none')]);
+    const late = new Promise((resolve) => setTimeout(() => resolve('none'), 20_000).unref());
+    const code = await Promise.race([exit, late]);
     child.kill('SIGKILL');
     rmSync(home, { recursive: true, force: true });
     if (code !== 130) throw new Error(`exit code ${code}, expected 130: ${lines.slice(-5).join('\n')}`);
