@@ -88,7 +88,7 @@ export async function openBrowser({ clip, args = [] } = {}) {
     executablePath: CHROMIUM,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-background-timer-throttling', '--disable-renderer-backgrounding',
+      '--disable-background-timer-throttling', '--allow-loopback-in-peer-connection', '--disable-renderer-backgrounding',
       '--disable-backgrounding-occluded-windows', '--autoplay-policy=no-user-gesture-required', ...fake, ...args,
     ],
   });

@@ -57,7 +57,7 @@ function showFigures() {
   if (stats) parts.push(`${(stats.video.bitrate_bps / 1e6).toFixed(2)} Mbit/s`);
   if (stats && stats.fps) parts.push(`engine ${stats.fps.toFixed(1)} fps`);
   if (recording.isOn) parts.push(`rec ${recording.elapsed()}`);
-  $('figures').textContent = parts.join('  ');
+  $('figures').textContent = parts.join(' \u00b7 ');
 }
 
 function showSource(state, text) {

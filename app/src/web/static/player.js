@@ -8,6 +8,8 @@ const LONGEST_WAIT = 8000;
 const STILL = 3000;
 const CONNECTING = 10000;
 const FAILURES = 3;
+// While single pictures are shown, WebRTC is tried again now and then: the network may have changed.
+const TRYING = 30000;
 
 export class Player extends EventTarget {
   constructor(stream, video, fallback) {
@@ -45,7 +47,7 @@ export class Player extends EventTarget {
       });
       session.current = await made;
       this.session = session.current;
-      this.say('waiting');
+      if (this.fallback.hidden) this.say('waiting');
       if (this.session.pc.connectionState === 'connected') this.hear('connected');
     } catch (error) {
       this.session = null;
@@ -62,7 +64,7 @@ export class Player extends EventTarget {
   hear(state) {
     if (state === 'connected') {
       this.wait = FIRST_WAIT;
-      this.say(this.meter.frames > this.framesBefore ? 'live' : 'waiting');
+      if (this.fallback.hidden) this.say(this.meter.frames > this.framesBefore ? 'live' : 'waiting');
     } else {
       this.lost('The connection was interrupted.');
     }
@@ -111,8 +113,9 @@ export class Player extends EventTarget {
   check() {
     if (!this.session) return;
     const hasNew = this.meter.frames > this.framesBefore;
-    if (hasNew && ['waiting', 'connecting'].includes(this.state)) {
+    if (hasNew && (!this.fallback.hidden || ['waiting', 'connecting'].includes(this.state))) {
       this.failures = 0;
+      this.leaveFallback();
       this.say('live');
     }
     const now = performance.now();
@@ -124,18 +127,32 @@ export class Player extends EventTarget {
   }
 
   useFallback(text) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.connect(), TRYING);
+    if (!this.fallback.hidden) return;
     this.video.hidden = true;
     this.fallback.hidden = false;
     const token = new URLSearchParams(location.search).get('token');
     const extra = token ? `&token=${encodeURIComponent(token)}` : '';
     const load = () => {
+      if (this.fallback.hidden) return;
       this.fallback.src = `/stream.mjpg?stream=${this.stream}${extra}&t=${Date.now()}`;
     };
     this.fallback.onerror = () => {
+      if (this.fallback.hidden) return;
       this.say('lost', 'The server cannot be reached.');
       setTimeout(load, LONGEST_WAIT);
     };
-    this.fallback.onload = () => this.say('live', `${text} Showing single pictures instead.`);
+    this.fallback.onload = () => {
+      if (!this.fallback.hidden) this.say('live', `${text} Showing single pictures instead.`);
+    };
     load();
+  }
+
+  leaveFallback() {
+    if (this.fallback.hidden) return;
+    this.fallback.hidden = true;
+    this.fallback.removeAttribute('src');
+    this.video.hidden = false;
   }
 }
