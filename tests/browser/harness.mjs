@@ -104,7 +104,7 @@ export async function openPage(context, url) {
   return page;
 }
 
-export const isLive = (page) => until('a live picture', () => page.evaluate(() => window.dreamglass.state === 'live'), 60_000);
+export const isLive = (page) => until('a live picture', () => page.evaluate(() => window.dreamglass?.state === 'live'), 60_000);
 
 // Correlation of two pictures of luma: 1 the same, 0 nothing in common.
 export function likeness(a, b) {
