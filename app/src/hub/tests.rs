@@ -20,7 +20,7 @@ use crate::source::{self, Options};
 
 const SIZE: Size = Size::new(256, 256);
 
-fn setup(opened: &Arc<AtomicUsize>) -> Setup {
+pub(crate) fn setup(opened: &Arc<AtomicUsize>) -> Setup {
     let files = model::files(Path::new("demo")).unwrap();
     let looks = Arc::new(Looks::open(&files).unwrap());
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();

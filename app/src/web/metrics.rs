@@ -51,9 +51,9 @@ pub async fn count(State(app): State<Arc<App>>, request: Request, next: Next) ->
         _ => "other",
     };
     let method = method.to_string();
-    let response = next.run(request).await;
     // Only known paths: strangers would fill the memory with theirs.
-    let route = response.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_string();
+    let response = next.run(request).await;
     app.metrics.requests.get_or_create(&Route { route, method, status: response.status().as_u16() }).inc();
     response
 }

@@ -149,3 +149,6 @@ fn signalling() -> Router<Arc<App>> {
 
 /// How long open requests may take at the end.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use anyhow::Error;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use dreamglass_engine::params::Value;
 use tokio::task::spawn_blocking;
 
 use super::body::{Asked, StreamName};
@@ -118,6 +119,14 @@ pub async fn load(
 /// Sets the preset called `called` in the stream called `stream`.
 pub async fn load_into(app: &App, stream: &str, called: &str) -> Result<Values, ApiError> {
     let channel = app.stream(stream)?;
-    let preset = open(app, called).await?;
-    params::set(&channel, preset.parameters).await
+    let Preset { look, mut parameters } = open(app, called).await?;
+    if let Some(look) = look
+        && !parameters.contains_key("prompt")
+    {
+        let prompt = app.hub.looks().prompt(Some(&look)).map_err(|error| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "look", format!("preset `{called}`: {error:#}"))
+        })?;
+        parameters.insert("prompt".into(), Value::Text(prompt.to_string()));
+    }
+    params::set(&channel, parameters).await
 }

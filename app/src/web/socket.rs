@@ -34,6 +34,9 @@ const TELLING: Duration = Duration::from_millis(500);
 /// How long a page may take to read a message.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a page may take to answer a farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What a page says.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -243,6 +246,9 @@ impl Page {
     async fn close(&mut self, code: u16, reason: &str) -> Result<(), Over> {
         let frame = CloseFrame { code, reason: reason.chars().take(100).collect::<String>().into() };
         let _ = timeout(PATIENCE, self.socket.send(Message::Close(Some(frame)))).await;
+        // What still comes is read: a connection closed with unread bytes is reset, and the reason lost.
+        let rest = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let _ = timeout(FAREWELL, rest).await;
         Err(Over)
     }
 }
