@@ -471,17 +471,7 @@ impl Live {
             submission.profile(profiler, *detail)?;
         }
         write(stages, &job)?;
-        for (embeddings, prompt) in [(&job.prompt, &ground.prompt), (&job.negative, &ground.negative)] {
-            if let Some(embeddings) = embeddings {
-                prompt.tensor(plans::TEXT_EMBEDDINGS)?.write_f32(embeddings)?;
-                submission.stage("prompt");
-                submission.run(prompt)?;
-            }
-        }
-        if job.tables.is_some() {
-            submission.stage("time");
-            stages.times().try_for_each(|time| submission.run(time))?;
-        }
+        condition(&mut submission, ground, stages, &job)?;
         // As the stream compares frames now: the parameters may wait for their plans.
         let is_filtered = self.stream.as_ref().and_then(Stream::active).is_some_and(|a| a.filter.is_some());
         let mut stage = |name: &str, executable: &Executable| {
@@ -532,6 +522,27 @@ impl Live {
         }
         Ok(())
     }
+}
+
+/// Records what a new prompt or new times need before the frame.
+fn condition(
+    submission: &mut Submission,
+    ground: &Ground,
+    stages: &Stages,
+    job: &Job<Picture>,
+) -> Result<(), EngineError> {
+    for (embeddings, prompt) in [(&job.prompt, &ground.prompt), (&job.negative, &ground.negative)] {
+        if let Some(embeddings) = embeddings {
+            prompt.tensor(plans::TEXT_EMBEDDINGS)?.write_f32(embeddings)?;
+            submission.stage("prompt");
+            submission.run(prompt)?;
+        }
+    }
+    if job.tables.is_some() {
+        submission.stage("time");
+        stages.times().try_for_each(|time| submission.run(time))?;
+    }
+    Ok(())
 }
 
 /// Writes what the device does not hold yet.
