@@ -5,9 +5,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 
 from server import TOKEN, Server
@@ -93,12 +95,27 @@ def properties(server):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+def stages(server):
+    """The engine's figures with a model: where a frame's time goes."""
+    deadline = time.monotonic() + 120
+    while True:
+        text = server.request("GET", "/metrics")[2]
+        found = dict(re.findall(r'dreamglass_stage_seconds_count\{stream="main",stage="(\w+)"\} (\d+)', text))
+        if {"encode", "denoise", "decode"} <= set(found):
+            break
+        assert time.monotonic() < deadline, text
+        time.sleep(0.5)
+    print(f"stages measured: {found}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CONFIG_HOME"] = folder
         with Server("--source", "synthetic:256x256@30", "--pass-through") as server:
             every_parameter(server)
             properties(server)
+        with Server("--source", "synthetic:128x128@30", "--size", "128x128") as server:
+            stages(server)
 
 
 main()

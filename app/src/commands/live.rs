@@ -62,6 +62,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
         sinks,
         reads_back: display.is_some() && !is_direct,
         tap: None,
+        stage_tap: None,
         presented: has_queue_in_common.then(|| Arc::clone(&appearance.presented)),
         ends_with_source: display.is_none(),
         limit: arguments.frames,

@@ -1,5 +1,6 @@
 //! A stream that is served.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +15,7 @@ use super::report::{PublisherReport, Report, VideoReport};
 use super::{MAIN, Setup, SourceOpener};
 use crate::codec::video_in::{Outlet, VideoIn};
 use crate::codec::video_out::{Subscription, VideoOut};
-use crate::live::{Phase, Session, Start, Summary, Tap};
+use crate::live::{Phase, Session, StageTap, Start, Summary, Tap};
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::remote::{RemoteSender, remote};
@@ -63,6 +64,7 @@ pub struct Channel {
     session: Mutex<Option<Session>>,
     video: Arc<VideoOut>,
     latency_seconds: Histogram,
+    stages: Arc<StageHistograms>,
     notices: broadcast::Sender<Notice>,
     seen: Mutex<Seen>,
     publisher: Mutex<Publisher>,
@@ -101,6 +103,7 @@ impl Channel {
         let (began, epoch) = (Instant::now(), SystemTime::now());
         let video = Arc::new(VideoOut::start(began, setup.video)?);
         let latency_seconds = Histogram::new([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]);
+        let stages = Arc::new(StageHistograms::default());
         let source_name = source.describe();
         let session = Session::start(Start {
             host: Arc::clone(&setup.host),
@@ -111,6 +114,7 @@ impl Channel {
             sinks,
             reads_back: false,
             tap: Some(tap(&video, &latency_seconds)),
+            stage_tap: Some(stages_tap(&stages)),
             presented: None,
             ends_with_source: false,
             limit: None,
@@ -124,6 +128,7 @@ impl Channel {
             session: Mutex::new(Some(session)),
             video,
             latency_seconds,
+            stages,
             notices: broadcast::Sender::new(NOTICES),
             seen: Mutex::new(Seen { params, phase: Phase::Loading, source: source_name, trouble: None }),
             publisher: Mutex::new(Publisher { video: None, left: began }),
@@ -158,6 +163,10 @@ impl Channel {
     /// Seconds from capture to result.
     pub fn latency_seconds(&self) -> Histogram {
         self.latency_seconds.clone()
+    }
+    /// Seconds on the device by stages of a frame, of a few frames in a second.
+    pub fn stage_seconds(&self) -> BTreeMap<String, Histogram> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
     /// Parameters in effect or on their way.
     pub fn params(&self) -> Arc<Params> {
@@ -319,6 +328,19 @@ fn tap(video: &Arc<VideoOut>, latency_seconds: &Histogram) -> Tap {
     Arc::new(move |planes, captured_at| {
         latency_seconds.observe(captured_at.elapsed().as_secs_f64());
         video.put(planes, captured_at);
+    })
+}
+
+type StageHistograms = Mutex<BTreeMap<String, Histogram>>;
+
+/// Keeps the device's times by stages.
+fn stages_tap(stages: &Arc<StageHistograms>) -> StageTap {
+    let stages = Arc::clone(stages);
+    Arc::new(move |stage, seconds| {
+        let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram =
+            || Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]);
+        stages.entry(stage.to_string()).or_insert_with(histogram).observe(seconds);
     })
 }
 

@@ -9,6 +9,7 @@ mod host;
 mod pass_through;
 mod presented;
 mod slot;
+mod stage_times;
 pub mod statistics;
 mod worker;
 
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 
 pub use self::host::Host;
 pub use self::presented::Presented;
+pub use self::stage_times::StageTap;
 use self::statistics::Statistics;
 use self::worker::{Event, Worker};
 use crate::model::Looks;
@@ -54,6 +56,8 @@ pub struct Start {
     pub reads_back: bool,
     /// Takes pictures for a video encoder, on the engine's thread: it must not wait.
     pub tap: Option<Tap>,
+    /// Told where some frames' time goes on the device, on the engine's thread.
+    pub stage_tap: Option<StageTap>,
     /// Tells when a window has presented a picture, where there is a window.
     pub presented: Option<Arc<Presented>>,
     /// Whether the stream is over when its source is; else the last picture stays.

@@ -16,6 +16,7 @@ use dreamglass_engine::{EngineError, Live, Params, Picture, Planes};
 use super::drain::{Drain, Word};
 use super::feed::Feed;
 use super::host::Guest;
+use super::stage_times::StageTimes;
 use super::{Answer, OnDevice, Phase, Start, Summary, View};
 use crate::sink::Sink;
 use crate::source::{Captured, Source};
@@ -81,6 +82,7 @@ pub struct Worker {
     generation: u64,
     reopened: u32,
     guest: Option<Guest>,
+    stage_times: StageTimes,
 }
 
 impl Worker {
@@ -98,6 +100,7 @@ impl Worker {
         let done = events.clone();
         let waiting = thread::Builder::new().name("device".into());
         let waiting = waiting.spawn(move || wait(&tickets, &done)).context("cannot start a thread")?;
+        let stage_times = StageTimes::new(start.stage_tap.take());
         let mut worker = Self {
             start,
             view,
@@ -119,6 +122,7 @@ impl Worker {
             generation: 0,
             reopened: 0,
             guest: None,
+            stage_times,
         };
         if !sinks.is_empty() {
             worker.add_sinks(sinks)?;
@@ -167,6 +171,7 @@ impl Worker {
         self.generation = generation;
         live.set_read_back(self.reads_back());
         live.set_planes(self.start.tap.is_some());
+        self.stage_times.begin(&mut live);
         self.change(|view| view.phase = Phase::Waiting);
         Ok(live)
     }
@@ -207,6 +212,7 @@ impl Worker {
             }
         }
         self.show_all(live);
+        self.stage_times.look(live)?;
         self.report(live);
         let is_done = self.source_ended && live.status().is_idle;
         self.is_over |= is_done && self.start.ends_with_source;

@@ -13,11 +13,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::{ApiError, App};
-use crate::hub::Hub;
 use crate::hub::report::{Report, VideoReport};
+use crate::hub::{Channel, Hub};
 use crate::peers::{Peers, Traffic};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +114,12 @@ impl Collector for Streams {
         streams(encoder, &reports)?;
         let latency: Vec<_> = channels.iter().map(|c| (of(c.name()), c.latency_seconds())).collect();
         family(encoder, "latency_seconds", "From capture to result", &latency)?;
+        family(
+            encoder,
+            "stage_seconds",
+            "On the device, by stage, of a few frames in a second",
+            &stages(&channels),
+        )?;
         let encode: Vec<_> = channels.iter().map(|c| (of(c.name()), c.video().encode_seconds())).collect();
         family(encoder, "encode_seconds", "Coding of a picture", &encode)?;
         let [viewers, publishers] = self.peers.count();
@@ -128,6 +135,19 @@ impl Collector for Streams {
         let bytes = self.hub.device().1 as f64;
         gauge(encoder, "device_bytes", "Memory allocated on the device", vec![(Vec::new(), bytes)])
     }
+}
+
+/// What the stages of every stream took.
+fn stages(channels: &[Arc<Channel>]) -> Vec<(Labels, Histogram)> {
+    let of_channel = |channel: &Arc<Channel>| {
+        let with = |(stage, histogram)| {
+            let mut labels = of(channel.name());
+            labels.push(("stage", stage));
+            (labels, histogram)
+        };
+        channel.stage_seconds().into_iter().map(with).collect::<Vec<_>>()
+    };
+    channels.iter().flat_map(of_channel).collect()
 }
 
 /// The frames of a stream by what became of them.
