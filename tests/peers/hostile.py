@@ -11,8 +11,10 @@ import socket
 import time
 import urllib.error
 
+import aiortc.rtcrtpsender as sender
 from aiortc import RTCConfiguration, RTCPeerConnection
 
+from check import publisher, watch
 from joins import join, resident
 from server import Server
 
@@ -70,9 +72,75 @@ def garbage(ports, address):
     print(f"garbage: {sent} datagrams to {len(ports)} ports")
 
 
+def slow_connections(server):
+    """Connections that send half a head and wait: others are served meanwhile, and these are closed."""
+    host, port = server.url.split("//")[1].split(":")
+    before = resident(server)[1]
+    lazy = []
+    for _ in range(1500):
+        lazy.append(socket.create_connection((host, int(port)), 5))
+        lazy[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    began = time.monotonic()
+    assert server.request("GET", "/healthz")[0] == 200
+    waited = time.monotonic() - began
+    for connection in lazy:
+        connection.settimeout(60)
+        # The end, with or without a word.
+        try:
+            while connection.recv(4096):
+                pass
+        except ConnectionError:
+            pass
+        connection.close()
+    deadline = time.monotonic() + 20
+    while resident(server)[1] > before + 4:
+        assert time.monotonic() < deadline, "connections stay open"
+        time.sleep(0.2)
+    print(f"slow heads: {len(lazy)} connections, another was served after {waited:.1f} s")
+    assert waited < 30
+
+
+class Garbage:
+    """An encoder whose units are no H.264, or only begin like it."""
+
+    rng = random.Random(7)
+
+    def encode(self, frame, force_keyframe=False):
+        packets = []
+        for _ in range(self.rng.randrange(1, 4)):
+            data = bytearray(self.rng.randbytes(self.rng.randrange(1, 1100)))
+            # Single units, aggregates, fragments, parameter sets and what nobody uses (RFC 6184).
+            data[0] = self.rng.choice([0x65, 0x41, 0x67, 0x68, 0x78, 0x7C, 0x1D, 0xFF, data[0]])
+            packets.append(bytes(data))
+        return packets, int(frame.pts)
+
+
+async def h264_garbage(server):
+    """A publisher, let in like any other, whose video is rubbish; after it a good one is seen."""
+    good, sender.get_encoder = sender.get_encoder, lambda codec: Garbage()
+    try:
+        pc, resource = await publisher(server, "/whip/bad")
+        await asyncio.sleep(8)
+    finally:
+        sender.get_encoder = good
+    stats = json.loads(server.request("GET", "/api/stats?stream=bad")[2])
+    server.request("DELETE", resource)
+    await pc.close()
+    await asyncio.sleep(1)
+    pc, resource = await publisher(server, "/whip/bad")
+    seen, _ = await watch(server, "/whep/bad", 2)
+    server.request("DELETE", resource)
+    await pc.close()
+    numbers = [number for number, _ in seen if number is not None]
+    print(f"rubbish for 8 s: {stats['publisher']}; then {len(numbers)} cards of a good publisher")
+    assert len(numbers) >= 20, len(numbers)
+
+
 async def main():
     with Server("--source", "synthetic:256x256@30", "--pass-through", "--max-viewers", str(VIEWERS)) as server:
         await join(server)
+        await h264_garbage(server)
+        await asyncio.to_thread(slow_connections, server)
         before = resident(server)
         ports = await half_open(server)
         garbage(ports, server.url.split("//")[1].split(":")[0])

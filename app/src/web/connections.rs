@@ -23,7 +23,7 @@ use super::PATIENCE;
 const MAX_CONNECTIONS: usize = 512;
 
 /// How long a client may take to send the head of a request.
-const MAX_HEAD: Duration = Duration::from_secs(10);
+const MAX_HEAD: Duration = Duration::from_secs(5);
 
 /// Wait after an error that concerns no single connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
