@@ -95,7 +95,7 @@ async def loop(server):
     await pc.close()
 
 
-async def relayed(first, second):
+async def relayed(first):
     deadline = time.monotonic() + 20
     while '"has_publisher":true' not in first.request("GET", "/api/streams")[2].replace(" ", ""):
         assert time.monotonic() < deadline, "the second server does not publish to the first"
@@ -112,7 +112,14 @@ async def main():
     with Server("--source", "none", "--pass-through") as first:
         target = ["--whip-to", f"{first.url}/whip/relay", "--whip-token", TOKEN]
         with Server("--source", "synthetic:512x512@30", "--pass-through", *target) as second:
-            await relayed(first, second)
+            await relayed(first)
+            first.__exit__()
+            # It publishes again to whoever takes the place of the first.
+            again = Server("--source", "none", "--pass-through", "--bind", first.url.split("//")[1])
+            with again:
+                await relayed(again)
+                # The goodbye of the server that publishes comes before that of the one that receives.
+                second.__exit__()
     print("done")
 
 

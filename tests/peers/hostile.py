@@ -77,8 +77,8 @@ def slow_connections(server):
     host, port = server.url.split("//")[1].split(":")
     before = resident(server)[1]
     lazy = []
-    for _ in range(1500):
-        lazy.append(socket.create_connection((host, int(port)), 5))
+    for _ in range(1200):
+        lazy.append(socket.create_connection((host, int(port)), 30))
         lazy[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     began = time.monotonic()
     assert server.request("GET", "/healthz")[0] == 200

@@ -27,9 +27,11 @@ class Server:
     def __init__(self, *arguments):
         self.arguments = arguments
         self.lines = []
+        self.is_over = False
 
     def __enter__(self):
-        command = [PROGRAM, "serve", "--bind", f"{address()}:0", "--token", TOKEN, *self.arguments]
+        bind = [] if "--bind" in self.arguments else ["--bind", f"{address()}:0"]
+        command = [PROGRAM, "serve", *bind, "--token", TOKEN, *self.arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             self.lines.append(line.rstrip())
@@ -42,6 +44,9 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        if self.is_over:
+            return
+        self.is_over = True
         self.process.send_signal(signal.SIGINT)
         try:
             code = self.process.wait(20)

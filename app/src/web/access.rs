@@ -170,7 +170,7 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let response = if parts.method == Method::OPTIONS && origin.is_some() {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        match admit(access, &mut parts) {
+        match admit(&app, &mut parts) {
             Ok(Some(redirect)) => redirect,
             Ok(None) => next.run(Request::from_parts(parts, body)).await,
             Err(error) if wants_page(&parts) => pages::ask_for_token(error),
@@ -183,7 +183,8 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
 }
 
-fn admit(access: &Access, parts: &mut Parts) -> Result<Option<Response>, ApiError> {
+fn admit(app: &App, parts: &mut Parts) -> Result<Option<Response>, ApiError> {
+    let access = &app.access;
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(a)| a.ip());
     let needed = needed(&parts.method, parts.uri.path());
     if let Some(seconds) = address.and_then(|a| access.waits(a)).filter(|_| needed > Right::Nothing) {
@@ -209,6 +210,13 @@ fn admit(access: &Access, parts: &mut Parts) -> Result<Option<Response>, ApiErro
         });
     }
     parts.extensions.insert(right);
+    let is_offer = parts.method == Method::POST && parts.uri.path().starts_with("/wh");
+    if let Some(address) = address.filter(|_| is_offer) {
+        app.offers.take(address, Instant::now()).map_err(|seconds| {
+            let message = "too many offers from this address";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", message).retry_after(seconds)
+        })?;
+    }
     let is_page = parts.method == Method::GET && matches!(parts.uri.path(), "/" | "/view");
     match pages::token_of(&parts.uri).filter(|_| is_page && access.tokens.is_some()) {
         Some(token) => Ok(Some(keep(&parts.uri, &token))),

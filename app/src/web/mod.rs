@@ -13,6 +13,7 @@ mod pages;
 mod params;
 mod pictures;
 mod presets;
+mod rates;
 mod sessions;
 mod socket;
 
@@ -67,6 +68,7 @@ pub struct App {
     presets: Shelf,
     links: Vec<String>,
     sockets: Arc<Semaphore>,
+    offers: rates::Rates,
     pictures: pictures::Pictures,
     metrics: metrics::Metrics,
     ending: watch::Sender<bool>,
@@ -84,6 +86,7 @@ impl App {
             presets,
             links: ice_servers.iter().flat_map(sessions::links).collect(),
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+            offers: rates::Rates::default(),
             pictures: pictures::Pictures::default(),
             metrics: metrics::Metrics::new(),
             ending: watch::Sender::new(false),

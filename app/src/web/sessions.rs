@@ -63,6 +63,7 @@ fn created(app: &App, answered: Answered) -> Response {
     (status = 406, description = "There is no H.264 in the offer", body = ErrorBody),
     (status = 413, description = "The offer is too long", body = ErrorBody),
     (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
+    (status = 429, description = "Too many offers from this address", body = ErrorBody),
     (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There is no room for another viewer", body = ErrorBody),
 ))]
@@ -79,6 +80,7 @@ pub async fn whep_main(State(app): State<Arc<App>>, text: Text) -> Result<Respon
     (status = 406, description = "There is no H.264 in the offer", body = ErrorBody),
     (status = 413, description = "The offer is too long", body = ErrorBody),
     (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
+    (status = 429, description = "Too many offers from this address", body = ErrorBody),
     (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There is no room for another viewer", body = ErrorBody),
 ))]
@@ -100,6 +102,7 @@ pub async fn whep(
     (status = 409, description = "Somebody publishes to it already", body = ErrorBody),
     (status = 413, description = "The offer is too long", body = ErrorBody),
     (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
+    (status = 429, description = "Too many offers from this address", body = ErrorBody),
     (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There are as many streams as this server runs", body = ErrorBody),
 ))]

@@ -9,6 +9,7 @@ mod devices;
 mod live;
 mod pictures;
 mod program;
+mod serve;
 mod verify;
 mod videos;
 #[path = "../../../tests/goldens/weights.rs"]

@@ -44,7 +44,7 @@ pub fn run(mut arguments: ServeArgs) -> Result<ExitCode> {
     arguments.video.bounds().map_err(bad_input)?;
     let runtime = Runtime::new().context("cannot start threads")?;
     // What is quick to fail comes first.
-    let rtc = Rtc::new(rtc_config(&arguments))?;
+    let rtc = Rtc::new(rtc_config(&arguments)).map_err(|error| bad_input(format!("{error:#}")))?;
     let presets = Shelf::own()?;
     let listener = runtime.block_on(listen(arguments.bind))?;
     let osc = arguments.osc.map(|address| runtime.block_on(listen_to_osc(address))).transpose()?;
