@@ -40,12 +40,17 @@ pub struct Rate {
     bounds: Bounds,
     start: f64,
     limits: HashMap<u64, f64>,
+    viewers: u64,
 }
 
 impl Rate {
     /// A rate that nobody has limited.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, start: f64::from(bounds.max), limits: HashMap::new() }
+        Self { bounds, start: f64::from(bounds.max), limits: HashMap::new(), viewers: 0 }
+    }
+    /// A viewer came.
+    pub fn joined(&mut self) {
+        self.viewers += 1;
     }
     /// The stream has so many pixels and frames per second.
     pub fn suit(&mut self, pixels: u64, fps: f64) {
@@ -77,11 +82,17 @@ impl Rate {
     /// A viewer left.
     pub fn left(&mut self, viewer: u64) {
         self.limits.remove(&viewer);
+        self.viewers = self.viewers.saturating_sub(1);
     }
     /// Bits per second to aim at. A viewer that cannot take the fewest is not healthy: the others do
-    /// not suffer for it.
+    /// not suffer for it. Where all are like that, they get the fewest.
     pub fn target(&self) -> u32 {
-        let healthy = self.limits.values().copied().filter(|limit| *limit >= f64::from(self.bounds.min));
+        let is_healthy = |limit: &f64| *limit >= f64::from(self.bounds.min);
+        let has_others = self.viewers > self.limits.len() as u64;
+        if self.viewers > 0 && !has_others && !self.limits.values().any(is_healthy) {
+            return self.bounds.min;
+        }
+        let healthy = self.limits.values().copied().filter(is_healthy);
         healthy.fold(self.most(), f64::min).clamp(f64::from(self.bounds.min), f64::from(self.bounds.max))
             as u32
     }
@@ -98,7 +109,20 @@ mod tests {
     fn rate() -> Rate {
         let mut rate = Rate::new(Bounds { min: 200_000, max: 4_000_000 });
         rate.suit(512 * 512, 30.0);
+        (0..4).for_each(|_| rate.joined());
         rate
+    }
+
+    #[test]
+    fn who_is_alone_with_a_bad_line_gets_the_fewest() {
+        let mut rate = Rate::new(Bounds { min: 200_000, max: 4_000_000 });
+        rate.suit(512 * 512, 30.0);
+        rate.joined();
+        rate.estimated(7, 50_000.0, 800_000.0);
+        assert_eq!(rate.target(), 200_000);
+        // Another one does not suffer for it.
+        rate.joined();
+        assert!(rate.target() > 2_000_000);
     }
 
     #[test]

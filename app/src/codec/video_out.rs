@@ -24,6 +24,9 @@ const KEY_FRAMES: Duration = Duration::from_millis(150);
 /// How often rates are measured and the encoder is aimed.
 const AIMING: Duration = Duration::from_millis(500);
 
+/// Time over which measured rates are smoothed.
+const SMOOTHING: Duration = Duration::from_millis(1500);
+
 /// Change of the frame rate that the encoder is told of.
 const FPS_CHANGE: f32 = 0.2;
 
@@ -153,6 +156,7 @@ impl VideoOut {
         let units = self.shared.units.subscribe();
         let mut state = self.shared.state();
         state.viewers += 1;
+        state.rate.joined();
         drop(state);
         let viewer = self.shared.next_viewer.fetch_add(1, Ordering::SeqCst);
         let subscription = Subscription { shared: Arc::clone(&self.shared), units, viewer, has_key: false };
@@ -311,8 +315,12 @@ impl<'a> Coding<'a> {
         let seconds = time.as_secs_f64();
         let figures = &mut state.figures;
         let fps = (figures.frames - self.since.frames) as f64 / seconds;
-        figures.fps = fps as f32;
-        figures.bits_per_s = (figures.bytes - self.since.bytes) as f64 * 8.0 / seconds;
+        let bits_per_s = (figures.bytes - self.since.bytes) as f64 * 8.0 / seconds;
+        // A slow engine has no picture at all in some of these spans.
+        let share = 1.0 - (-seconds / SMOOTHING.as_secs_f64()).exp();
+        let smooth = |old: f64, new: f64| if old == 0.0 { new } else { old + share * (new - old) };
+        figures.fps = smooth(f64::from(figures.fps), fps) as f32;
+        figures.bits_per_s = smooth(figures.bits_per_s, bits_per_s);
         (self.since, self.aimed) = (*figures, now);
         if fps > 0.0 && (figures.fps - self.fps).abs() > FPS_CHANGE * self.fps {
             self.fps = figures.fps.clamp(1.0, self.shared.setup.max_fps);

@@ -227,7 +227,7 @@ impl Channel {
         if publisher.video.is_some() {
             return Err(Refusal::Busy);
         }
-        let (source, sender) = remote(format!("publisher of {}", self.name));
+        let (source, sender) = remote("a publisher");
         let wish = Arc::new(KeyWish::default());
         let (to, wished) = (sender.clone(), Arc::clone(&wish));
         let outlet = Outlet {

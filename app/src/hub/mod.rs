@@ -97,7 +97,7 @@ impl Hub {
         if let Some(channel) = streams.get(name) {
             return channel.publish();
         }
-        let nothing = crate::source::remote::remote(format!("publisher of {name}")).0;
+        let nothing = crate::source::remote::remote("a publisher").0;
         let channel = Channel::start(name, &self.shared.setup, Box::new(nothing), Vec::new())
             .map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let publication = channel.publish();
