@@ -27,8 +27,9 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,{}", rtc::QUIET_LOG)));
+    let said = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
+    let filter = EnvFilter::try_new(format!("{},{said}", rtc::QUIET_LOG));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(format!("warn,{}", rtc::QUIET_LOG)));
     let has_colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -13,7 +13,6 @@ mod depacketise;
 mod events;
 mod feedback;
 mod fragment;
-
 mod offers;
 mod packets;
 mod peer;
