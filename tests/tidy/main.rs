@@ -96,13 +96,26 @@ fn the_readme_names_what_there_is() {
             path.contains('/') && !path.contains([' ', '<', '*', ':']) && path != "out/stylised.mp4";
         // Places inside a room are named from the room.
         let rooms = ["", "wgsl", "kernels/src", "engine/src", "app/src", "app", "tests"];
-        if is_path {
+        if path.starts_with('/') && is_path {
+            assert!(is_route(path), "README.md names {path}, which the server does not have");
+        } else if is_path {
             count += 1;
             let is_there = rooms.iter().any(|room| sources::root().join(room).join(path).exists());
             assert!(is_there, "README.md names {path}, which is not there");
         }
     }
     assert!(count > 20, "only {count} paths were found: the check is broken");
+}
+
+/// Whether the server has a route for `path`.
+fn is_route(path: &str) -> bool {
+    let source = std::fs::read_to_string(sources::root().join("app/src/web/mod.rs")).unwrap();
+    let path: Vec<&str> = path.split('?').next().unwrap().split('/').collect();
+    let routes: Vec<&str> = source.split(".route(").skip(1).filter_map(|r| r.split('"').nth(1)).collect();
+    assert!(routes.len() > 10, "only {} routes were found: the check is broken", routes.len());
+    routes.iter().map(|route| route.split('/').collect::<Vec<_>>()).any(|route| {
+        route.len() == path.len() && route.iter().zip(&path).all(|(r, p)| r.starts_with('{') || r == p)
+    })
 }
 
 /// (name, first line, length) of every function. rustfmt ends a function with a brace indented like
