@@ -111,6 +111,10 @@ pub enum Layout {
         /// Columns that a lane owns; column `(panel·lanes + lane)·columns + j`.
         columns: u32,
     },
+    /// A 3×3 weight behind a doubling of the picture, as the four 2×2 weights that do the same on the
+    /// picture before it: sixteen taps, those of the phase `(py, px)` from `4·(2·py + px)` on, laid out as
+    /// the inner layout says. Taps that meet the same pixel are added, in f32.
+    Phases(Box<Self>),
 }
 
 /// A weight as recorded: what, how laid out, in which storage type.
@@ -137,7 +141,14 @@ impl Weight {
             Layout::Panels { k, lanes, columns } => {
                 o.next_multiple_of(u64::from(lanes * columns)) * taps * k4(k)
             }
+            Layout::Phases(layout) => self.phases(layout).packed_elements(),
         }
+    }
+    /// The weight of the phases, as if the checkpoint held it.
+    fn phases(&self, layout: &Layout) -> Self {
+        let inner = vec![self.param.inner[0], 4, 4];
+        let param = Param { parts: self.param.parts.clone(), inner };
+        Self { param, layout: layout.clone(), dtype: self.dtype }
     }
     /// Bytes after packing.
     pub fn bytes(&self) -> u64 {
@@ -145,9 +156,12 @@ impl Weight {
     }
     /// Packs row-major checkpoint values into this layout and storage type.
     pub fn pack(&self, data: &[f32]) -> Vec<u8> {
+        if let Layout::Phases(layout) = &self.layout {
+            return self.phases(layout).pack(&fold_phases(data));
+        }
         let mut packed = vec![0.0f32; self.packed_elements() as usize];
         match &self.layout {
-            Layout::Vector { .. } => packed[..data.len()].copy_from_slice(data),
+            Layout::Vector { .. } | Layout::Phases(_) => packed[..data.len()].copy_from_slice(data),
             Layout::Rows => {
                 let inner = self.param.inner[0] as usize;
                 let pitch = inner.next_multiple_of(4);
@@ -190,6 +204,24 @@ impl Weight {
             }
         }
     }
+}
+
+/// Sixteen taps, four of each phase, for every nine.
+///
+/// Row `2·y + py` of a doubled picture meets the rows `(2·y + py + d) / 2` of the picture, `d` from -1 to 1:
+/// `y - 1, y, y` where py is 0, and `y, y, y + 1` where it is 1.
+fn fold_phases(data: &[f32]) -> Vec<f32> {
+    // Taps 0 | 1, 2 where the phase is 0, and 0, 1 | 2 where it is 1.
+    let second_tap = |phase: usize, tap: usize| usize::from(tap > phase);
+    let mut folded = vec![0.0; data.len() / 9 * 16];
+    for (nine, sixteen) in data.chunks_exact(9).zip(folded.chunks_exact_mut(16)) {
+        for (phase, four) in sixteen.chunks_exact_mut(4).enumerate() {
+            for (tap, value) in nine.iter().enumerate() {
+                four[2 * second_tap(phase / 2, tap / 3) + second_tap(phase % 2, tap % 3)] += value;
+            }
+        }
+    }
+    folded
 }
 
 /// Converts values to their storage bytes, rounding to nearest even for f16.

@@ -1,7 +1,23 @@
 {#- Index arithmetic of convolutions: output row -> output pixel -> source pixel of a tap. -#}
 {#- output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
-    the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. -#}
-{% macro define(taps, has_upsample) %}
+    the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. Where there
+    are phases, rows are those of the picture before its doubling, and `phase` moves the window. -#}
+{% macro define(taps, has_upsample, has_phases) %}
+{% if has_phases %}
+fn output_pixel(row: u32) -> vec3<i32> {
+    let at = row % p.positions;
+    let y = i32(at / p.in_w + phase / 2u);
+    return vec3<i32>(i32(row / p.positions), y - 1, i32(at % p.in_w + phase % 2u) - 1);
+}
+fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
+    let iy = corner.y + i32(tap / 2u);
+    let ix = corner.z + i32(tap % 2u);
+    if (iy < 0 || ix < 0 || iy >= i32(p.in_h) || ix >= i32(p.in_w)) {
+        return -1;
+    }
+    return i32((u32(corner.x) * p.in_h + u32(iy)) * p.in_w + u32(ix));
+}
+{% else %}
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
     let pad = {{ 1 if taps == 9 else 0 }};
@@ -22,4 +38,5 @@ fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
 {% endif %}
     return i32((u32(corner.x) * p.in_h + sy) * p.in_w + sx);
 }
+{% endif %}
 {% endmacro %}

@@ -13,6 +13,10 @@ struct Params {
 {% if has_windows %}
     in_h: u32,
     in_w: u32,
+{% endif %}
+{% if has_phases %}
+    phase_groups: u32, // row groups of one phase; m and positions are those of the picture before its doubling
+{% elif has_windows %}
     virtual_h: u32, // after upsampling
     virtual_w: u32,
     out_w: u32,
@@ -36,6 +40,21 @@ var<immediate> p: Params;
 @group(0) @binding(6) var<storage, read> residual: {{ io.quads(residual_dtype) }};
 {% endif %}
 
+{% if has_phases %}
+// Which quarter of the doubled picture: 2*(y % 2) + x % 2. The same in a whole workgroup.
+var<private> phase: u32;
+// The row of the result that a row of the picture before its doubling leads to.
+fn result_row(row: u32) -> u32 {
+    let at = row % p.positions;
+    let y = row / p.positions * p.in_h * 2u + at / p.in_w * 2u + phase / 2u;
+    return y * p.in_w * 2u + at % p.in_w * 2u + phase % 2u;
+}
+{% else %}
+fn result_row(row: u32) -> u32 {
+    return row;
+}
+{% endif %}
+
 // bias_at: to be read once for all rows of a tile. finish: one quad of one row, with its bias.
 {{ act.define(activation) }}
 fn bias_at(quad: u32) -> vec4<f32> {
@@ -50,15 +69,16 @@ fn finish(row: u32, quad: u32, sum: vec4<f32>) {
         return;
     }
     var v = sum;
+    let at = result_row(row) * p.out_quads + quad;
 {% if has_time %}
     v += {{ io.load(time_dtype, "time_embedding", "(row / p.positions) * p.out_quads + quad") }};
 {% endif %}
 {% if has_residual %}
-    v += {{ io.load(residual_dtype, "residual", "row * p.out_quads + quad") }};
+    v += {{ io.load(residual_dtype, "residual", "at") }};
 {% endif %}
     v = {{ act.apply(activation, "v") }};
     // Padding channels stay zero whatever was added.
     let channel = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     v = select(vec4<f32>(0.0), v, channel < vec4<u32>(p.out_c));
-    {{ io.store(out_dtype, "y", "row * p.out_quads + quad", "v") }}
+    {{ io.store(out_dtype, "y", "at", "v") }}
 }

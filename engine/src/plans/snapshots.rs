@@ -36,23 +36,23 @@ demo tile text: 16 dispatches, 842240 B weights, 177408 B slots
 demo tile prompt: 4 dispatches, 262144 B weights, 0 B slots
 demo tile time: 11 dispatches, 1530880 B weights, 2688 B slots
 demo tile begin: 26 dispatches, 820736 B weights, 29360128 B slots
-demo tile denoise: 146 dispatches, 8829696 B weights, 9175040 B slots
-demo tile end: 32 dispatches, 1013264 B weights, 29360128 B slots
-demo tile peak: 87583300 B
+demo tile denoise: 146 dispatches, 9059072 B weights, 9175040 B slots
+demo tile end: 32 dispatches, 1099280 B weights, 29360128 B slots
+demo tile peak: 87898692 B
 demo lane text: 16 dispatches, 842240 B weights, 177408 B slots
 demo lane prompt: 4 dispatches, 262144 B weights, 0 B slots
 demo lane time: 11 dispatches, 1456768 B weights, 2688 B slots
 demo lane begin: 26 dispatches, 410368 B weights, 29360128 B slots
-demo lane denoise: 146 dispatches, 8225664 B weights, 9175040 B slots
-demo lane end: 32 dispatches, 507792 B weights, 29360128 B slots
-demo lane peak: 85989316 B
+demo lane denoise: 146 dispatches, 8455040 B weights, 9175040 B slots
+demo lane end: 32 dispatches, 550800 B weights, 29360128 B slots
+demo lane peak: 86261700 B
 sd-turbo tile text: 163 dispatches, 681392128 B weights, 1892352 B slots
 sd-turbo tile prompt: 16 dispatches, 51118080 B weights, 0 B slots
 sd-turbo tile time: 25 dispatches, 59892480 B weights, 8960 B slots
 sd-turbo tile begin: 38 dispatches, 2450192 B weights, 134217728 B slots
-sd-turbo tile denoise: 475 dispatches, 1625794576 B weights, 100106240 B slots
-sd-turbo tile end: 38 dispatches, 2450192 B weights, 134217728 B slots
-sd-turbo tile peak: 2803218980 B
+sd-turbo tile denoise: 475 dispatches, 1677404176 B weights, 100106240 B slots
+sd-turbo tile end: 38 dispatches, 2622224 B weights, 134217728 B slots
+sd-turbo tile peak: 2855000612 B
 ";
 
 /// The plans of a picture at 512x512 by name, in the order they run.

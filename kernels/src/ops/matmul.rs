@@ -22,6 +22,8 @@ pub(super) enum Form {
     Product,
     /// Windows of pixels times a matrix.
     Window,
+    /// 3×3 windows behind a doubling of the picture, as four phases of 2×2 windows before it.
+    Phases,
     /// 3×3 windows with stride 1 of one source, times at most four columns.
     Narrow,
 }
@@ -31,8 +33,8 @@ impl Form {
         match (self, tier) {
             (Self::Product, Tier::Lane) => "gemm_lane",
             (Self::Product, Tier::Tile) => "gemm_tile",
-            (Self::Window, Tier::Lane) => "conv2d_lane",
-            (Self::Window, Tier::Tile) => "conv2d_tile",
+            (Self::Window | Self::Phases, Tier::Lane) => "conv2d_lane",
+            (Self::Window | Self::Phases, Tier::Tile) => "conv2d_tile",
             (Self::Narrow, _) => "conv2d_narrow",
         }
     }
@@ -62,7 +64,7 @@ pub(super) struct Matmul {
     pub out: Shape,
     /// Storage of the result.
     pub out_dtype: DType,
-    /// Taps of the kernel: 1 or 9.
+    /// Taps of the kernel: 1, 9, or 4 of each phase.
     pub taps: u32,
     /// Further defines of the kernel.
     pub defines: Vec<(&'static str, Define)>,
@@ -81,21 +83,24 @@ impl Matmul {
             (_, Tier::Lane) => 4 * self.column_quads(target) * target.lanes,
             (_, Tier::Tile) => TILE,
         };
+        // Of one phase, where there are phases.
+        let rows = if self.form == Form::Phases { self.x.shape.rows() } else { self.out.rows() };
         let row_tiles = match (self.form, target.tier) {
             (Form::Narrow, tier) => {
                 let threads = if tier == Tier::Lane { target.lanes } else { NARROW_THREADS };
                 (self.out.n * self.out.h * self.out.w.div_ceil(rows_per_lane)).div_ceil(threads)
             }
-            (_, Tier::Lane) => self.out.rows().div_ceil(rows_per_lane * target.lanes),
-            (_, Tier::Tile) => self.out.rows().div_ceil(TILE),
+            (_, Tier::Lane) => rows.div_ceil(rows_per_lane * target.lanes),
+            (_, Tier::Tile) => rows.div_ceil(TILE),
         };
-        let ([row_groups, folds, _], _) = check::fold(plan, row_tiles);
+        let phases = if self.form == Form::Phases { 4 } else { 1 };
+        let ([row_groups, folds, _], _) = check::fold(plan, phases * row_tiles);
         let grid = [row_groups, self.out.c.div_ceil(columns), folds];
         let y = plan.slot(self.out, self.out_dtype);
         let bindings = self.bindings(plan, columns, y);
         let mut immediates = vec![
-            self.out.rows(),
-            self.out.positions(),
+            rows,
+            rows / self.out.n.max(1),
             self.out.pitch() / 4,
             self.out.c,
             self.x.shape.pitch() / 4,
@@ -103,6 +108,9 @@ impl Matmul {
             row_groups,
         ];
         immediates.extend(&self.immediates);
+        if self.form == Form::Phases {
+            immediates.push(row_tiles);
+        }
         let variant = self.variant(target, rows_per_lane);
         let label = self.weight.parts[0].0.trim_end_matches(".weight").to_string();
         let flops = 2 * u64::from(self.out.rows()) * u64::from(self.out.c) * self.reduction();
@@ -176,6 +184,7 @@ impl Matmul {
             }
             _ => Layout::Kn { k, n_padded },
         };
+        let layout = if self.form == Form::Phases { Layout::Phases(Box::new(layout)) } else { layout };
         let mut bindings = vec![("x", self.x.operand(), false)];
         bindings.extend(self.x2.map(|t| ("x2", t.operand(), false)));
         bindings.push(("weight", plan.weight(&self.weight, layout, self.weight_dtype()), false));
@@ -202,6 +211,7 @@ impl Matmul {
             ("out_dtype", check::define(self.out_dtype)),
             ("has_x2", Define::Bool(self.x2.is_some())),
             ("has_windows", Define::Bool(self.form != Form::Product)),
+            ("has_phases", Define::Bool(self.form == Form::Phases)),
             ("has_bias", Define::Bool(self.bias.is_some())),
             ("has_time", Define::Bool(self.time_embedding.is_some())),
             ("time_dtype", dtype_of(self.time_embedding)),
