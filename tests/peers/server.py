@@ -16,8 +16,12 @@ TOKEN = "peers-test"
 def address():
     """An address of this machine that is not loopback: aioice gathers no other."""
     probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # Nothing is sent: this only asks for the route.
-    probe.connect(("192.0.2.1", 9))
+    try:
+        # Nothing is sent: this only asks for the route.
+        probe.connect(("192.0.2.1", 9))
+    except OSError:
+        # A machine without a way out still has a name.
+        return socket.gethostbyname(socket.gethostname())
     return probe.getsockname()[0]
 
 
