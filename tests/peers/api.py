@@ -70,8 +70,7 @@ def every_parameter(server):
 
 def properties(server):
     command = [
-        os.path.join(os.path.dirname(sys.executable), "schemathesis"),
-        "run",
+        *[sys.executable, "-m", "schemathesis.cli", "run"],
         f"{server.url}/api/openapi.json",
         "--header",
         f"Authorization: Bearer {TOKEN}",
