@@ -66,6 +66,24 @@ test('the camera that is published is the picture that is seen', async () => {
   }
 });
 
+test('a screen is published like a camera', async () => {
+  const server = await startServer('--source', 'none', '--pass-through');
+  try {
+    const page = await openPage(await browser.newContext(), server.url);
+    await page.click('#use-screen');
+    await isLive(page);
+    assert.equal(await page.getAttribute('#use-screen', 'aria-pressed'), 'true');
+    const same = await until('what is seen is the screen', async () => {
+      const now = likeness(await look(page), await look(page, { selector: '#inset' }));
+      return now > 0.95 && now;
+    });
+    console.log(`screen: likeness to its inset ${same.toFixed(3)}`);
+    assert.deepEqual(page.problems, []);
+  } finally {
+    await server.stop();
+  }
+});
+
 test('the stylised camera follows the prompt, and two pages stay in step', async () => {
   const server = await startServer('--source', 'none', '--size', '256x256', '--look', 'none', '--steps', '1', '--fit', 'stretch');
   try {

@@ -82,7 +82,8 @@ function run(program, args) {
 
 export async function openBrowser({ clip, args = [] } = {}) {
   const fake = clip
-    ? ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-video-capture=${clip}`]
+    ? ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream',
+      '--auto-select-desktop-capture-source=Entire screen', `--use-file-for-fake-video-capture=${clip}`]
     : [];
   return chromium.launch({
     executablePath: CHROMIUM,

@@ -1,6 +1,7 @@
 // A browser as a viewer: smooth, soon, and always the newest.
 
 import assert from 'node:assert/strict';
+import { networkInterfaces } from 'node:os';
 import { test } from 'node:test';
 import { SECONDS, SHOTS, isLive, openBrowser, openPage, percentiles, sleep, startServer } from './harness.mjs';
 import { inbound, watch } from './stamps.mjs';
@@ -44,6 +45,27 @@ async function measure(page) {
     `p95 ${p95} ms, ${ages.length} of ${seen.length} stamps read, the page says ${told.toFixed(1)} ms`);
   return { fps, freezes, p50, p95, read: ages.length / seen.length, told };
 }
+
+const hasIpv6 = Object.values(networkInterfaces()).flat().some(({ address }) => address === '::1');
+
+test('a viewer comes by IPv6', { skip: !hasIpv6 }, async () => {
+  const server = await startServer('--source', 'synthetic:512x512@30', '--pass-through', '--bind', '[::1]:0', '--media-address', '::1');
+  const browser = await openBrowser();
+  try {
+    const page = await openPage(await browser.newContext(), `${server.url}/view`);
+    await isLive(page);
+    const address = await page.evaluate(async () => {
+      const reports = [...(await window.dreamglass.connection.getStats()).values()];
+      const transport = reports.find((report) => report.type === 'transport');
+      const pair = reports.find((report) => report.id === transport.selectedCandidatePairId);
+      return reports.find((report) => report.id === pair.remoteCandidateId).address;
+    });
+    assert.equal(address, '::1');
+  } finally {
+    await browser.close();
+    await server.stop();
+  }
+});
 
 test('with a model on this adapter the newest frame is shown', async () => {
   const server = await startServer('--source', 'synthetic:512x512@30', '--size', '512x512');
