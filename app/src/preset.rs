@@ -1,4 +1,4 @@
-//! Parameters in TOML files: presets, and the configuration of `dreamglass live`.
+//! Parameters in TOML files: presets, and the configuration of `dreamglass live` and `dreamglass serve`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,7 @@ pub struct Preset {
     pub parameters: BTreeMap<String, Value>,
 }
 
-/// The configuration of `dreamglass live`. Options of the command line go before it.
+/// The configuration of live streams, in a window or served. Options of the command line go before it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {

@@ -24,6 +24,17 @@ async function openRelayed(url, permissions = []) {
   return { page, network };
 }
 
+// Frames per second and the longest gap in ms over `seconds`. Other work on this machine only makes them worse,
+// so a window that is not smooth has two more tries: a server that does not recover fails them all.
+async function watchSmooth(page, seconds) {
+  let found;
+  for (let tries = 0; tries < 3 && !(found?.fps >= 28 && found.gap < 300); tries += 1) {
+    const seen = await watch(page, seconds);
+    found = { fps: seen.length / seconds, gap: Math.max(...seen.slice(1).map((s, ix) => s.at - seen[ix].at)) };
+  }
+  return found;
+}
+
 test('a viewer gets over loss, delay and disorder, and comes back after ten silent seconds', async () => {
   const server = await startServer('--source', 'synthetic:512x512@30', '--pass-through');
   const { page, network } = await openRelayed(`${server.url}/view`);
@@ -37,14 +48,13 @@ test('a viewer gets over loss, delay and disorder, and comes back after ten sile
     const longest = Math.max(...bad.slice(1).map((s, ix) => s.at - bad[ix].at));
     Object.assign(network, GOOD);
     await sleep(2000);
-    const good = await watch(page, 5);
-    const gap = Math.max(...good.slice(1).map((s, ix) => s.at - good[ix].at));
+    const { fps, gap } = await watchSmooth(page, 5);
     console.log(`5 % lost, 50 ms late, 20 ms jitter: ${(bad.length / 15).toFixed(1)} fps, longest gap ${longest.toFixed(0)} ms, ` +
       `${after.nackCount - before.nackCount} NACKs, ${after.pliCount - before.pliCount} PLIs, ${network.lost} of ` +
-      `${network.lost + network.passed} datagrams lost; 2 s later ${(good.length / 5).toFixed(1)} fps, longest gap ${gap.toFixed(0)} ms`);
+      `${network.lost + network.passed} datagrams lost; 2 s later ${fps.toFixed(1)} fps, longest gap ${gap.toFixed(0)} ms`);
     assert.ok(network.lost > 20, 'the relay lost nothing: media goes another way');
     assert.ok(bad.length >= 15 * 15, `${bad.length} frames in 15 s`);
-    assert.ok(good.length >= 5 * 25 && gap < 500, `${good.length} frames in 5 s, gap ${gap} ms`);
+    assert.ok(fps >= 28 && gap < 300, `${fps} fps, gap ${gap} ms`);
 
     Object.assign(network, { loss: 1 });
     await until('the page says that it is lost', () => page.evaluate(() => window.dreamglass.state !== 'live'), 10_000);
@@ -53,9 +63,9 @@ test('a viewer gets over loss, delay and disorder, and comes back after ten sile
     const since = Date.now();
     await isLive(page);
     const back = Date.now() - since;
-    const again = await watch(page, 3);
-    console.log(`after 10 s without a datagram: live again ${back} ms later, ${(again.length / 3).toFixed(1)} fps`);
-    assert.ok(back < 15_000 && again.length >= 3 * 25, `${back} ms, ${again.length} frames in 3 s`);
+    const again = await watchSmooth(page, 3);
+    console.log(`after 10 s without a datagram: live again ${back} ms later, ${again.fps.toFixed(1)} fps`);
+    assert.ok(back < 15_000 && again.fps >= 28, `${back} ms, ${again.fps} fps`);
     // The old sessions are forgotten, not kept.
     await until('one viewer', async () => (await server.get('/api/stats')).viewers === 1, 60_000);
   } finally {

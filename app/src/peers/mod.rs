@@ -160,7 +160,7 @@ impl Peers {
         match peer.add_candidates(fragment).await {
             Ok(()) => Ok(None),
             // Other credentials than those in use ask for a restart (RFC 9725, 4.3.3).
-            Err(RtcError::Refused(_)) => Ok(Some(peer.restart(fragment).await?)),
+            Err(RtcError::OtherCredentials(_)) => Ok(Some(peer.restart(fragment).await?)),
             Err(error) => Err(error.into()),
         }
     }

@@ -78,6 +78,8 @@ impl fmt::Debug for IceServer {
 pub enum RtcError {
     /// The other side's SDP or fragment is not acceptable.
     Refused(String),
+    /// A fragment with other credentials than those in use: candidates of another session, or a restart.
+    OtherCredentials(String),
     /// No H.264 that both sides speak.
     NoCodec(String),
     /// No port is left.
@@ -89,7 +91,11 @@ pub enum RtcError {
 impl fmt::Display for RtcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(why) | Self::NoCodec(why) | Self::Busy(why) | Self::Failed(why) => f.write_str(why),
+            Self::Refused(why)
+            | Self::OtherCredentials(why)
+            | Self::NoCodec(why)
+            | Self::Busy(why)
+            | Self::Failed(why) => f.write_str(why),
         }
     }
 }

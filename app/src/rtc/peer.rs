@@ -125,7 +125,8 @@ impl Peer {
     /// Adds candidates that came later, as `application/trickle-ice-sdpfrag`.
     ///
     /// # Errors
-    /// `Refused` when the fragment is unreadable or belongs to other credentials than the description.
+    /// `Refused` when the fragment is unreadable or nothing was described yet, `OtherCredentials` when it has
+    /// others than the description.
     pub async fn add_candidates(&self, text: &str) -> Result<(), RtcError> {
         let fragment = fragment::read(text)?;
         let mut guard = self.0.description.lock().await;
@@ -134,7 +135,7 @@ impl Peer {
         };
         if fragment.credentials != description.credentials {
             let (expected, got) = (&description.credentials.ufrag, &fragment.credentials.ufrag);
-            return Err(RtcError::Refused(format!(
+            return Err(RtcError::OtherCredentials(format!(
                 "candidates: expected the credentials of ice-ufrag {expected:?}, got others of {:?}",
                 sdp::short(got)
             )));

@@ -119,7 +119,9 @@ impl From<PeerError> for ApiError {
             PeerError::Refusal(Refusal::Failed(_)) | PeerError::Rtc(RtcError::Failed(_)) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
             }
-            PeerError::Rtc(RtcError::Refused(_)) => Self::new(StatusCode::BAD_REQUEST, "sdp", message),
+            PeerError::Rtc(RtcError::Refused(_) | RtcError::OtherCredentials(_)) => {
+                Self::new(StatusCode::BAD_REQUEST, "sdp", message)
+            }
             PeerError::Rtc(RtcError::NoCodec(_)) => Self::new(StatusCode::NOT_ACCEPTABLE, "no_h264", message),
             PeerError::Rtc(RtcError::Busy(_)) => Self::full(message),
             PeerError::Gone => Self::new(StatusCode::NOT_FOUND, "no_peer", message),

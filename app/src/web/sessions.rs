@@ -55,16 +55,37 @@ fn created(app: &App, answered: Answered) -> Response {
     response
 }
 
+/// What every offer may be answered with; each path adds what is its own.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "the variants are the document's: handlers answer with `Response`")]
+pub enum Offered {
+    /// The answer; Location names the session
+    #[response(status = 201, content_type = "application/sdp")]
+    Answer(String),
+    /// The offer cannot be read
+    #[response(status = 400)]
+    Unreadable(ErrorBody),
+    /// There is no H.264 in the offer
+    #[response(status = 406)]
+    NoCodec(ErrorBody),
+    /// The offer is too long
+    #[response(status = 413)]
+    TooLong(ErrorBody),
+    /// The offer is no application/sdp
+    #[response(status = 415)]
+    OtherType(ErrorBody),
+    /// Too many offers from this address
+    #[response(status = 429)]
+    TooMany(ErrorBody),
+    /// The connection cannot be made
+    #[response(status = 500)]
+    Failed(ErrorBody),
+}
+
 /// Watches the main stream.
 #[utoipa::path(post, path = "/whep", request_body(content = String, content_type = "application/sdp"), responses(
-    (status = 201, description = "The answer; Location names the session", content_type = "application/sdp", body = String),
-    (status = 400, description = "The offer cannot be read", body = ErrorBody),
+    Offered,
     (status = 404, description = "There is no such stream", body = ErrorBody),
-    (status = 406, description = "There is no H.264 in the offer", body = ErrorBody),
-    (status = 413, description = "The offer is too long", body = ErrorBody),
-    (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
-    (status = 429, description = "Too many offers from this address", body = ErrorBody),
-    (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There is no room for another viewer", body = ErrorBody),
 ))]
 pub async fn whep_main(State(app): State<Arc<App>>, text: Text) -> Result<Response, ApiError> {
@@ -74,14 +95,8 @@ pub async fn whep_main(State(app): State<Arc<App>>, text: Text) -> Result<Respon
 /// Watches a stream.
 #[utoipa::path(post, path = "/whep/{stream}", params(("stream" = String, Path, description = "Name of the stream", example = "main")),
     request_body(content = String, content_type = "application/sdp"), responses(
-    (status = 201, description = "The answer; Location names the session", content_type = "application/sdp", body = String),
-    (status = 400, description = "The offer cannot be read", body = ErrorBody),
+    Offered,
     (status = 404, description = "There is no such stream", body = ErrorBody),
-    (status = 406, description = "There is no H.264 in the offer", body = ErrorBody),
-    (status = 413, description = "The offer is too long", body = ErrorBody),
-    (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
-    (status = 429, description = "Too many offers from this address", body = ErrorBody),
-    (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There is no room for another viewer", body = ErrorBody),
 ))]
 pub async fn whep(
@@ -95,15 +110,9 @@ pub async fn whep(
 /// Publishes to a stream, which is made where there is none.
 #[utoipa::path(post, path = "/whip/{stream}", params(("stream" = String, Path, description = "Name of the stream", example = "main")),
     request_body(content = String, content_type = "application/sdp"), responses(
-    (status = 201, description = "The answer; Location names the session", content_type = "application/sdp", body = String),
-    (status = 400, description = "The offer cannot be read", body = ErrorBody),
+    Offered,
     (status = 404, description = "No stream has such a name", body = ErrorBody),
-    (status = 406, description = "There is no H.264 in the offer", body = ErrorBody),
     (status = 409, description = "Somebody publishes to it already", body = ErrorBody),
-    (status = 413, description = "The offer is too long", body = ErrorBody),
-    (status = 415, description = "The offer is no application/sdp", body = ErrorBody),
-    (status = 429, description = "Too many offers from this address", body = ErrorBody),
-    (status = 500, description = "The connection cannot be made", body = ErrorBody),
     (status = 503, description = "There are as many streams as this server runs", body = ErrorBody),
 ))]
 pub async fn whip(

@@ -123,7 +123,9 @@ async fn candidates_that_come_later_are_checked() {
     peer.add_candidates(&format!("{own}m=video 9 RTP/AVP 0\r\na=mid:0\r\n{candidate}")).await.unwrap();
     peer.add_candidates(&format!("{own}a=end-of-candidates\r\n")).await.unwrap();
     let other = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n";
-    for fragment in [format!("{other}{candidate}"), format!("{own}a=candidate:nonsense\r\n"), String::new()] {
+    let error = peer.add_candidates(&format!("{other}{candidate}")).await.unwrap_err();
+    assert!(matches!(error, RtcError::OtherCredentials(_)), "{error:?}");
+    for fragment in [format!("{own}a=candidate:nonsense\r\n"), String::new()] {
         let error = peer.add_candidates(&fragment).await.unwrap_err();
         assert!(matches!(error, RtcError::Refused(_)), "{error:?}");
     }
