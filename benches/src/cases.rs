@@ -1,9 +1,8 @@
 //! The one list of named shapes, and how each is recorded.
 
 use dreamglass_kernels::ops::{
-    Activation, Attention, Coefficients, Conv2d, CopySweep, Embedding, FmaChain, Geglu, GroupNorm, I420,
-    LayerNorm, Linear, LinearCombination, Orientation, PictureIn, PictureOut, Similarity, Term,
-    TimestepEmbedding,
+    Activation, Attention, Coefficients, Conv2d, CopySweep, Embedding, FmaChain, GroupNorm, I420, LayerNorm,
+    Linear, LinearCombination, Norm, Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Tensor};
 
@@ -29,8 +28,8 @@ pub enum Op {
     Attention(u32, u32, u32, u32),
     /// Attention that looks back only: tokens, heads, channels of a head.
     Causal(u32, u32, u32),
-    /// Gated unit: rows, channels of the result.
-    Geglu(u32, u32),
+    /// Layer norm, product and gate of a feed-forward block: rows, channels.
+    FeedForward(u32, u32),
     /// Group normalisation with SiLU: side, channels, groups.
     GroupNorm(u32, u32, u32),
     /// Layer normalisation: rows, channels.
@@ -74,7 +73,7 @@ pub const CASES: &[(&str, Op)] = &[
     ("demo/self_256_of_4x32", Op::Attention(256, 256, 4, 32)),
     ("demo/cross_256_to_77_of_4x32", Op::Attention(256, 77, 4, 32)),
     ("demo/text_77_of_4x32", Op::Causal(77, 4, 32)),
-    ("demo/gated_256x512", Op::Geglu(256, 512)),
+    ("demo/feed_forward_256x128", Op::FeedForward(256, 128)),
     ("demo/96_at_32", Op::GroupNorm(32, 96, 16)),
     ("demo/128_at_16", Op::GroupNorm(16, 128, 16)),
     ("demo/256x128", Op::LayerNorm(256, 128)),
@@ -110,7 +109,7 @@ pub const CASES: &[(&str, Op)] = &[
     ("sd21/self_4096_of_5x64", Op::Attention(4096, 4096, 5, 64)),
     ("sd21/self_1024_of_10x64", Op::Attention(1024, 1024, 10, 64)),
     ("sd21/text_77_of_16x64", Op::Causal(77, 16, 64)),
-    ("sd/gated_4096x1280", Op::Geglu(4096, 1280)),
+    ("sd/feed_forward_4096x320", Op::FeedForward(4096, 320)),
     ("sd/320_at_64", Op::GroupNorm(64, 320, 32)),
     ("sd/1280_at_8", Op::GroupNorm(8, 1280, 32)),
     ("sd/vae_128_at_512", Op::GroupNorm(512, 128, 32)),
@@ -133,9 +132,8 @@ impl Op {
         match self {
             Self::Conv(..) | Self::ConvJoined(..) | Self::ConvFused(..) => "conv2d",
             Self::ConvDown(..) | Self::ConvUp(..) | Self::Conv1(..) => "conv2d",
-            Self::Linear(..) => "linear",
+            Self::Linear(..) | Self::FeedForward(..) => "linear",
             Self::Attention(..) | Self::Causal(..) => "attention",
-            Self::Geglu(..) => "geglu",
             Self::GroupNorm(..) => "group_norm",
             Self::LayerNorm(..) => "layer_norm",
             Self::Embedding(..) => "embedding",
@@ -175,8 +173,7 @@ impl Op {
             Self::Linear(m, k, _) => vec![rows(m, k)],
             Self::Attention(t, s, heads, d) => vec![rows(t, heads * d), rows(s, heads * d)],
             Self::Causal(t, heads, d) => vec![rows(t, heads * d); 2],
-            Self::Geglu(m, c) => vec![rows(m, 2 * c)],
-            Self::LayerNorm(m, c) => vec![rows(m, c)],
+            Self::FeedForward(m, c) | Self::LayerNorm(m, c) => vec![rows(m, c)],
             Self::Embedding(t, _, _) => vec![(Shape::tokens(1, t, 1), DType::U32)],
             Self::TimestepEmbedding(n, _) => vec![(Shape::vector(n, 1), DType::F32)],
             Self::LinearCombination(side, c, terms) => vec![map(side, c); terms as usize],
@@ -200,7 +197,12 @@ impl Op {
                 Attention { causal: true, ..Attention::new(x[0], x[1], x[1], heads) }.record(plan)
             }
             Self::Linear(_, k, n) => Linear::new(x[0], Param::new("w", &[n, k])).record(plan),
-            Self::Geglu(..) => Geglu { x: x[0] }.record(plan),
+            Self::FeedForward(_, c) => {
+                let (weight, bias) = (vector("weight", c), vector("bias", c));
+                let norm = Some(Norm::Layer { weight, bias, eps: 1e-5 });
+                let product = Linear::new(x[0], Param::new("w", &[8 * c, c]));
+                Linear { norm, is_gated: true, ..product }.record(plan)
+            }
             Self::GroupNorm(_, c, groups) => {
                 let norm = GroupNorm::new(x[0], vector("weight", c), vector("bias", c), groups, 1e-5);
                 GroupNorm { silu: true, ..norm }.record(plan)

@@ -2,6 +2,7 @@
 //! alone or together in one submission.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::buffer::{Buffer, GUARD_BYTES, allocate, read_buffer};
@@ -180,7 +181,7 @@ impl Executable {
     }
 }
 
-/// Buffers of a plan's inputs and outputs, by tensor id.
+/// Buffers of a plan's inputs, outputs and counters, by tensor id.
 fn bind_tensors(
     gpu: &Gpu,
     plan: &Plan,
@@ -202,10 +203,13 @@ fn bind_tensors(
     }
     for (id, value) in plan.values.iter().enumerate() {
         let id = id as u32;
-        if let (Storage::Input(name) | Storage::Output(name), false) =
-            (&value.storage, tensors.contains_key(&id))
-        {
-            tensors.insert(id, GpuTensor::named(gpu, name, value.shape, value.dtype)?);
+        let name = match &value.storage {
+            Storage::Input(name) | Storage::Output(name) => name,
+            Storage::Counters => "counters",
+            Storage::Slot => continue,
+        };
+        if let Entry::Vacant(free) = tensors.entry(id) {
+            free.insert(GpuTensor::named(gpu, name, value.shape, value.dtype)?);
         }
     }
     Ok(tensors)
@@ -235,8 +239,8 @@ impl WeightCache {
         if let Some(buffer) = weights.get(weight) {
             return Ok(buffer.clone());
         }
-        let packed = weight.pack(&weight.param.read(source)?);
-        let buffer = allocate(gpu, &weight.param.name(), packed.len() as u64)?;
+        let packed = weight.load(source)?;
+        let buffer = allocate(gpu, &weight.name(), packed.len() as u64)?;
         gpu.queue().write_buffer(&buffer, 0, &packed);
         weights.insert(weight.clone(), buffer.clone());
         Ok(buffer)

@@ -202,6 +202,7 @@ impl Gpu {
             },
             max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         };
         let runtime_checks = options.runtime_checks;
         Ok(Self(Arc::new(Inner {

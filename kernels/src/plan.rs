@@ -4,13 +4,14 @@
 //! with a memory plan. Neither touches a device: a plan can be dumped as text ([`Plan`] is
 //! `Display`) and tested without one. [`crate::exec::Executable`] replays it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::error::{KernelError, shape_error};
 use crate::memory::{self, Memory};
 use crate::target::Target;
 use crate::tensor::{DType, Shape, Tensor};
-use crate::weight::{Layout, Param, Weight};
+use crate::weight::{Layout, Values, Weight};
 
 /// A value that a template is rendered with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +83,8 @@ pub enum Storage {
     Output(String),
     /// Lives between its producer and its last reader.
     Slot,
+    /// Zeros when the plan is prepared; who counts in it leaves zeros behind.
+    Counters,
 }
 
 /// A tensor as the plan knows it.
@@ -110,12 +113,24 @@ pub struct PlanBuilder {
     weights: Vec<Weight>,
     dispatches: Vec<Dispatch>,
     scope: Vec<String>,
+    /// Statistics of tensors, by id, where their producer leaves them.
+    statistics: HashMap<u32, Tensor>,
+    /// Counters that workgroups of one dispatch at a time share.
+    counters: Option<Tensor>,
 }
 
 impl PlanBuilder {
     /// An empty plan for `target`.
     pub fn new(target: Target) -> Self {
-        Self { target, values: Vec::new(), weights: Vec::new(), dispatches: Vec::new(), scope: Vec::new() }
+        Self {
+            target,
+            values: Vec::new(),
+            weights: Vec::new(),
+            dispatches: Vec::new(),
+            scope: Vec::new(),
+            statistics: HashMap::new(),
+            counters: None,
+        }
     }
     /// What the plan is recorded for.
     pub fn target(&self) -> Target {
@@ -156,14 +171,34 @@ impl PlanBuilder {
     pub(crate) fn slot(&mut self, shape: Shape, dtype: DType) -> Tensor {
         self.value(shape, dtype, Storage::Slot)
     }
+    /// At least `count` counters, which each dispatch finds and leaves at zero.
+    pub(crate) fn counters(&mut self, count: u32) -> Tensor {
+        let counters =
+            self.counters.unwrap_or_else(|| self.value(Shape::vector(1, 0), DType::U32, Storage::Counters));
+        self.counters = Some(counters);
+        let shape = &mut self.values[counters.id as usize].shape;
+        shape.c = shape.c.max(count);
+        counters
+    }
+    /// Notes that the producer of `tensor` leaves its mean and squared deviations in `statistics`.
+    pub(crate) fn set_statistics(&mut self, tensor: Tensor, statistics: Tensor) {
+        self.statistics.insert(tensor.id, statistics);
+    }
+    /// Statistics of `tensor`, where its producer leaves them.
+    pub(crate) fn statistics_of(&self, tensor: Tensor) -> Option<Tensor> {
+        self.statistics.get(&tensor.id).copied()
+    }
     fn value(&mut self, shape: Shape, dtype: DType, storage: Storage) -> Tensor {
         let id = self.values.len() as u32;
         self.values.push(Value { shape, dtype, storage });
         Tensor { id, shape, dtype }
     }
     /// Adds a weight, or finds it when it was added before with this layout and type.
-    pub(crate) fn weight(&mut self, param: &Param, layout: Layout, dtype: DType) -> Operand {
-        let weight = Weight { param: param.clone(), layout, dtype };
+    pub(crate) fn weight(&mut self, values: impl Into<Values>, layout: Layout, dtype: DType) -> Operand {
+        self.add_weight(Weight { values: values.into(), is_gated: false, layout, dtype })
+    }
+    /// As [`Self::weight`].
+    pub(crate) fn add_weight(&mut self, weight: Weight) -> Operand {
         let ix = self.weights.iter().position(|w| *w == weight).unwrap_or_else(|| {
             self.weights.push(weight);
             self.weights.len() - 1
@@ -294,7 +329,7 @@ impl fmt::Display for Plan {
                         write!(f, " {sign}{name}=%{id}:{}{}", v.dtype, v.shape)?;
                     }
                     Operand::Weight(ix) => {
-                        write!(f, " {name}={}", self.weights[*ix as usize].param.name())?;
+                        write!(f, " {name}={}", self.weights[*ix as usize].name())?;
                     }
                 }
             }

@@ -31,15 +31,24 @@ pub struct Target {
     pub max_binding_bytes: u64,
     /// Largest number of workgroups along one dimension.
     pub max_workgroups: u32,
+    /// Storage buffers that one kernel may bind.
+    pub max_storage_buffers: u32,
 }
 
 impl Target {
-    /// The portable GPU tier at WebGPU's default limits.
+    /// The portable GPU tier at WebGPU's default limits, but with as many storage buffers as desktop
+    /// adapters bind (16 and more; WebGPU promises 8).
     pub const fn tile() -> Self {
-        Self { tier: Tier::Tile, lanes: 0, max_binding_bytes: 128 << 20, max_workgroups: 65_535 }
+        Self {
+            tier: Tier::Tile,
+            lanes: 0,
+            max_binding_bytes: 128 << 20,
+            max_workgroups: 65_535,
+            max_storage_buffers: 16,
+        }
     }
     /// The CPU-adapter tier with subgroups of `lanes`.
     pub const fn lane(lanes: u32) -> Self {
-        Self { tier: Tier::Lane, lanes, max_binding_bytes: 128 << 20, max_workgroups: 65_535 }
+        Self { tier: Tier::Lane, lanes, ..Self::tile() }
     }
 }

@@ -5,6 +5,7 @@ mod ceilings;
 mod elementwise;
 mod embeddings;
 mod frames;
+mod fused;
 mod harness;
 mod norms;
 mod pictures;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dreamglass_kernels::exec::{Executable, WeightCache};
 use dreamglass_kernels::gpu::Gpu;
-use dreamglass_kernels::ops::{Conv2d, Geglu, Linear};
+use dreamglass_kernels::ops::{Conv2d, Linear};
 use dreamglass_kernels::profile::{Detail, Profiler, Span};
 use dreamglass_kernels::submit::Submission;
 use dreamglass_kernels::{DType, KernelError, Param, Plan, PlanBuilder, Shape, WeightSource};
@@ -29,8 +29,8 @@ fn heavy(gpu: &Gpu) -> Result<Executable, KernelError> {
     for i in 0..3 {
         plan.push_scope(format!("block{i}"));
         x = Conv2d::new(x, Param::new("conv", &[64, 64, 3, 3])).record(&mut plan)?;
-        let wide = Linear::new(x, Param::new("linear", &[128, 64])).record(&mut plan)?;
-        x = Geglu { x: wide }.record(&mut plan)?;
+        let wide = Linear::new(x, Param::new("wide", &[128, 64])).record(&mut plan)?;
+        x = Linear::new(wide, Param::new("linear", &[64, 128])).record(&mut plan)?;
         plan.pop_scope();
     }
     plan.output("y", x)?;

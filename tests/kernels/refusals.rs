@@ -1,7 +1,7 @@
 //! Arguments that the ops refuse when recording, without a device.
 
 use dreamglass_kernels::ops::{
-    Activation, Attention, Coefficients, Embedding, Geglu, GroupNorm, I420, LayerNorm, LinearCombination,
+    Activation, Attention, Coefficients, Embedding, GroupNorm, I420, LayerNorm, LinearCombination,
     Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
 };
 use dreamglass_kernels::{Columns, DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
@@ -66,7 +66,6 @@ fn norms_refuse_what_does_not_fit() {
     let words = b.input("words", Shape::new(1, 4, 4, 12), U32);
     refused_dtype(LayerNorm { x: words, weight: vector(12), bias: vector(12), eps: 1e-5 }.record(&mut b));
     refused_dtype(GroupNorm::new(words, vector(12), vector(12), 3, 1e-5).record(&mut b));
-    refused_shape(Geglu { x }.record(&mut b));
 }
 
 #[test]

@@ -16,6 +16,8 @@ const INVOCATIONS: u32 = 256;
 const IMMEDIATE_BYTES: u32 = 128;
 /// Bindings that a dispatch may have: more cost time in the driver.
 const BINDINGS: usize = 7;
+/// The same where a group norm is fused, which is done only on adapters that bind as many.
+const FUSED_BINDINGS: usize = 11;
 
 fn checked(variant: &Variant) -> (naga::Module, ModuleInfo) {
     let wgsl = shader::render(variant).unwrap_or_else(|e| panic!("{variant}: {e}"));
@@ -71,7 +73,9 @@ fn every_variant_fits_the_least_adapter() {
         let invocations: u32 = reflection.workgroup_size.iter().product();
         assert!(invocations <= INVOCATIONS, "{variant}: {invocations} invocations");
         assert!(reflection.immediate_bytes <= IMMEDIATE_BYTES, "{variant}: {reflection:?}");
-        assert!(reflection.bindings.len() <= BINDINGS, "{variant}: {reflection:?}");
+        let is_fused = reflection.bindings.iter().any(|b| b.name.ends_with("statistics"));
+        let bindings = if is_fused { FUSED_BINDINGS } else { BINDINGS };
+        assert!(reflection.bindings.len() <= bindings, "{variant}: {reflection:?}");
         let workgroup =
             module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
         let bytes: u32 = workgroup.map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();

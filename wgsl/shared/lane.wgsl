@@ -38,14 +38,26 @@
 {% endfor %}
 {% endmacro %}
 
-{#- Stores the tile of the workgroup in column `panel` whose first row is `first_row`. -#}
-{% macro store(rows, quads) %}
+{#- Stores the tile of the workgroup whose first row is `first_row`, from column quad `quad` on. Where the
+    rows are normalised over their channels, lane l knows `mean` (from the row's shift) and `factor` of its own. -#}
+{% macro store(rows_per_lane, lanes, quads, norm) %}
 {% for c in range(quads) %}
     let bias{{ c }} = bias_at(quad + {{ c }}u);
+{% if norm == "layer" %}
+    let column_sums{{ c }} = column_sums_at(quad + {{ c }}u);
+{% endif %}
 {% endfor %}
-{% for i in range(rows) %}
+{% for r in range(rows_per_lane) %}
+{% for l in range(lanes) %}
+{% set i = r * lanes + l %}
+{% if norm == "layer" %}
+    let mean_of{{ i }} = subgroupBroadcast(mean{{ r }}, {{ l }}u);
+    let factor_of{{ i }} = subgroupBroadcast(factor{{ r }}, {{ l }}u);
+{% endif %}
 {% for c in range(quads) %}
-    finish(first_row + {{ i }}u, quad + {{ c }}u, acc{{ i }}_{{ c }} + bias{{ c }});
+{% set sum = "(acc" ~ i ~ "_" ~ c ~ " - mean_of" ~ i ~ " * column_sums" ~ c ~ ") * factor_of" ~ i if norm == "layer" else "acc" ~ i ~ "_" ~ c %}
+    finish(first_row + {{ i }}u, quad + {{ c }}u, {{ sum }} + bias{{ c }});
+{% endfor %}
 {% endfor %}
 {% endfor %}
 {% endmacro %}

@@ -1,9 +1,14 @@
 {#- Index arithmetic of convolutions: output row -> output pixel -> source pixel of a tap. -#}
-{#- output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
+{#- locate(workgroup) -> its group of rows; output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
     the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. Where there
     are phases, rows are those of the picture before its doubling, and `phase` moves the window. -#}
 {% macro define(taps, has_upsample, has_phases) %}
 {% if has_phases %}
+// Row group of its phase, which is set here; groups past the last phase have no rows.
+fn locate(asked: u32) -> u32 {
+    phase = min(asked / p.phase_groups, 3u);
+    return select(asked % p.phase_groups, p.phase_groups, asked / p.phase_groups > 3u);
+}
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
     let y = i32(at / p.in_w + phase / 2u);
@@ -18,6 +23,9 @@ fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
     return i32((u32(corner.x) * p.in_h + u32(iy)) * p.in_w + u32(ix));
 }
 {% else %}
+fn locate(asked: u32) -> u32 {
+    return asked;
+}
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
     let pad = {{ 1 if taps == 9 else 0 }};

@@ -1,12 +1,12 @@
 {#- Include: the operands of a matrix product or convolution, and what follows the sum: bias, time
-    embedding, residual, activation, store. Needs the defines of `Matmul::variant`. -#}
+    embedding, residual, activation or gate, store. Needs the defines of `Matmul::variant`. -#}
 {% import "shared/io.wgsl" as io %}
 {% import "shared/activation.wgsl" as act %}
 struct Params {
     m: u32,         // rows
     positions: u32, // rows of a batch row
-    out_quads: u32,
-    out_c: u32,
+    out_quads: u32, // quads of columns
+    out_c: u32,     // channels of the result: half the columns where the others are gates
     quads1: u32,
     quads2: u32,
     row_groups: u32,
@@ -21,6 +21,19 @@ struct Params {
     virtual_w: u32,
     out_w: u32,
     stride: u32,
+{% endif %}
+{% if has_shortcut %}
+    shortcut_quads1: u32,
+    shortcut_quads2: u32,
+{% endif %}
+{% if norm == "layer" %}
+    eps: f32,
+    padded_quads: u32, // quads of columns with the padding of the last tile
+{% elif norm == "group" %}
+    eps: f32,
+    groups: u32,
+    group_c: u32,      // channels of a group
+    norm_positions: u32, // pixels of a batch row of the input
 {% endif %}
 }
 var<immediate> p: Params;
@@ -39,6 +52,12 @@ var<immediate> p: Params;
 {% if has_residual %}
 @group(0) @binding(6) var<storage, read> residual: {{ io.quads(residual_dtype) }};
 {% endif %}
+{% if has_shortcut %}
+@group(0) @binding(7) var<storage, read> shortcut: {{ io.quads(x_dtype) }};
+{% endif %}
+{% if has_shortcut2 %}
+@group(0) @binding(8) var<storage, read> shortcut2: {{ io.quads(x_dtype) }};
+{% endif %}
 
 {% if has_phases %}
 // Which quarter of the doubled picture: 2*(y % 2) + x % 2. The same in a whole workgroup.
@@ -55,8 +74,9 @@ fn result_row(row: u32) -> u32 {
 }
 {% endif %}
 
-// bias_at: to be read once for all rows of a tile. finish: one quad of one row, with its bias.
-{{ act.define(activation) }}
+// bias_at: to be read once for all rows of a tile. finish: one quad of one row, with its bias; returns what
+// it stored, zeros outside.
+{{ act.define("gelu" if is_gated else activation) }}
 fn bias_at(quad: u32) -> vec4<f32> {
 {% if has_bias %}
     return bias[quad];
@@ -64,9 +84,31 @@ fn bias_at(quad: u32) -> vec4<f32> {
     return vec4<f32>(0.0);
 {% endif %}
 }
+{% if norm == "layer" %}
+// What the mean of a row adds to its sums: behind the bias.
+fn column_sums_at(quad: u32) -> vec4<f32> {
+    return bias[p.padded_quads + quad];
+}
+{% endif %}
+{% if is_gated %}
+// A quad of columns holds two values and their gates: half a quad of the result.
 fn finish(row: u32, quad: u32, sum: vec4<f32>) {
     if (row >= p.m || quad >= p.out_quads) {
         return;
+    }
+    let v = sum.xy * activate(sum.zwzw).xy;
+    let at = row * (p.out_quads / 2u) + quad / 2u;
+{% if out_dtype == "f16" %}
+    y[at][quad % 2u] = pack2x16float(v);
+{% else %}
+    y[at][quad % 2u * 2u] = v.x;
+    y[at][quad % 2u * 2u + 1u] = v.y;
+{% endif %}
+}
+{% else %}
+fn finish(row: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
+    if (row >= p.m || quad >= p.out_quads) {
+        return vec4<f32>(0.0);
     }
     var v = sum;
     let at = result_row(row) * p.out_quads + quad;
@@ -81,4 +123,6 @@ fn finish(row: u32, quad: u32, sum: vec4<f32>) {
     let channel = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     v = select(vec4<f32>(0.0), v, channel < vec4<u32>(p.out_c));
     {{ io.store(out_dtype, "y", "at", "v") }}
+    return v;
 }
+{% endif %}

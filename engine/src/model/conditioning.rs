@@ -119,7 +119,7 @@ pub fn time(
     }
     // Every resnet block starts with SiLU of the embedding, so it is fused into the last product.
     for layer in ["time_embedding.linear_1", "time_embedding.linear_2"] {
-        let mut y = linear(layer, h, None, config.time_embed_dim);
+        let mut y = linear(layer, h, config.time_embed_dim);
         y.activation = Activation::Silu;
         // The projections that follow hold most of the weights and are stored like the rest.
         y.out_dtype = Some(if layer.ends_with('2') { dtype } else { DType::F32 });
@@ -129,7 +129,7 @@ pub fn time(
     for site in config.resnets() {
         let name = format!("{}.time_emb_proj", site.name);
         b.push_scope(&site.name);
-        let y = linear(&name, h, None, site.channels).record(b)?;
+        let y = linear(&name, h, site.channels).record(b)?;
         b.output(&format!("{prefix}{name}"), y)?;
         b.pop_scope();
     }

@@ -2,7 +2,7 @@
 
 use dreamglass_kernels::{KernelError, PlanBuilder, Shape, Tensor};
 
-use super::layers::{conv3, group_norm, linear};
+use super::layers::{conv3, conv3_of_two, group_norm_of, shortcut};
 use super::unet::Frame;
 
 /// `ResnetBlock2D`: norm, SiLU, conv with the time embedding; norm, SiLU, conv with the residual.
@@ -21,21 +21,22 @@ pub(crate) fn resnet(
     b.push_scope(name);
     let time = frame.time(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
 
-    let mut h = group_norm(&format!("{name}.norm1"), x, x2, groups, eps);
-    h.silu = true;
-    let h = h.record(b)?;
-    let mut h = conv3(&format!("{name}.conv1"), h, o);
+    let c = x.shape.c + x2.map_or(0, |t| t.shape.c);
+    let mut h = conv3_of_two(&format!("{name}.conv1"), x, x2, o);
+    h.norm = group_norm_of(&format!("{name}.norm1"), c, groups, eps, true);
     h.time_embedding = Some(time);
+    h.statistics = true;
     let h = h.record(b)?;
 
-    let mut h = group_norm(&format!("{name}.norm2"), h, None, groups, eps);
-    h.silu = true;
-    let h = h.record(b)?;
-    // A joined input always has more channels than the result, so it always has a shortcut.
-    let plain = x2.is_none() && x.shape.c == o;
-    let residual = if plain { x } else { linear(&format!("{name}.conv_shortcut"), x, x2, o).record(b)? };
     let mut h = conv3(&format!("{name}.conv2"), h, o);
-    h.residual = Some(residual);
+    h.norm = group_norm_of(&format!("{name}.norm2"), o, groups, eps, true);
+    // A joined input always has more channels than the result, so it always has a shortcut.
+    if x2.is_none() && c == o {
+        h.residual = Some(x);
+    } else {
+        h.shortcut = Some(shortcut(&format!("{name}.conv_shortcut"), x, x2, o));
+    }
+    h.statistics = true;
     let h = h.record(b)?;
     b.pop_scope();
     Ok(h)
@@ -46,6 +47,7 @@ pub(crate) fn downsample(b: &mut PlanBuilder, name: &str, x: Tensor) -> Result<T
     b.push_scope(name);
     let mut y = conv3(&format!("{name}.conv"), x, x.shape.c);
     y.stride = 2;
+    y.statistics = true;
     let y = y.record(b)?;
     b.pop_scope();
     Ok(y)
@@ -61,6 +63,7 @@ pub(crate) fn upsample(
     b.push_scope(name);
     let mut y = conv3(&format!("{name}.conv"), x, x.shape.c);
     y.upsample = Some(size);
+    y.statistics = true;
     let y = y.record(b)?;
     b.pop_scope();
     Ok(y)

@@ -4,7 +4,7 @@ use dreamglass_kernels::ops::{Attention, Embedding, Linear};
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Tensor};
 
 use super::config::TextConfig;
-use super::layers::{layer_norm, linear, linear_bias, linear_weight};
+use super::layers::{layer_norm, layer_norm_of, linear, linear_bias, linear_weight};
 use super::transformer::part;
 
 /// Records the text encoder: ids `[N,1,T,1]` u32 to the last hidden states after the final
@@ -42,25 +42,25 @@ pub fn text_encoder(
 fn layer(b: &mut PlanBuilder, config: &TextConfig, name: &str, x: Tensor) -> Result<Tensor, KernelError> {
     b.push_scope(name);
     let c = config.hidden_size;
-    let h = layer_norm(&format!("{name}.layer_norm1"), x, config.eps).record(b)?;
     let projection = |p: &str| format!("{name}.self_attn.{p}_proj");
     let weights = ["q", "k", "v"].map(|p| linear_weight(&projection(p), c, c));
     let biases = ["q", "k", "v"].map(|p| linear_bias(&projection(p), c));
-    let mut qkv = Linear::new(h, Param::join(&weights)?);
+    let mut qkv = Linear::new(x, Param::join(&weights)?);
+    qkv.norm = layer_norm_of(&format!("{name}.layer_norm1"), c, config.eps);
     qkv.bias = Some(Param::join(&biases)?);
     let qkv = qkv.record(b)?;
     let mut h = Attention::new(part(qkv, 0, c), part(qkv, 1, c), part(qkv, 2, c), config.heads);
     h.causal = true;
     let h = h.record(b)?;
-    let mut y = linear(&projection("out"), h, None, c);
+    let mut y = linear(&projection("out"), h, c);
     y.residual = Some(x);
     let x = y.record(b)?;
 
-    let h = layer_norm(&format!("{name}.layer_norm2"), x, config.eps).record(b)?;
-    let mut h = linear(&format!("{name}.mlp.fc1"), h, None, config.intermediate_size);
+    let mut h = linear(&format!("{name}.mlp.fc1"), x, config.intermediate_size);
+    h.norm = layer_norm_of(&format!("{name}.layer_norm2"), c, config.eps);
     h.activation = config.activation;
     let h = h.record(b)?;
-    let mut y = linear(&format!("{name}.mlp.fc2"), h, None, c);
+    let mut y = linear(&format!("{name}.mlp.fc2"), h, c);
     y.residual = Some(x);
     let y = y.record(b)?;
     b.pop_scope();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use dreamglass_kernels::{DType, KernelError, PlanBuilder, Shape, Tensor};
 
 use super::config::UnetConfig;
-use super::layers::{conv3, group_norm};
+use super::layers::{conv3, group_norm_of};
 use super::resnet::{downsample, resnet, upsample};
 use super::transformer::transformer;
 
@@ -53,7 +53,9 @@ impl Frame<'_> {
 /// [`KernelError`] of any op.
 pub fn unet(b: &mut PlanBuilder, frame: &Frame<'_>, sample: Tensor) -> Result<Tensor, KernelError> {
     let config = frame.config;
-    let x = conv3("conv_in", sample, config.channels[0]).record(b)?;
+    let mut x = conv3("conv_in", sample, config.channels[0]);
+    x.statistics = true;
+    let x = x.record(b)?;
     let mut skips = vec![x];
     let mut x = x;
     for level in 0..config.levels() {
@@ -65,10 +67,8 @@ pub fn unet(b: &mut PlanBuilder, frame: &Frame<'_>, sample: Tensor) -> Result<Te
     for level in (0..config.levels()).rev() {
         x = up_block(b, frame, level, x, &mut skips)?;
     }
-    let mut h = group_norm("conv_norm_out", x, None, config.groups, config.eps);
-    h.silu = true;
-    let h = h.record(b)?;
-    let mut y = conv3("conv_out", h, config.out_channels);
+    let mut y = conv3("conv_out", x, config.out_channels);
+    y.norm = group_norm_of("conv_norm_out", x.shape.c, config.groups, config.eps, true);
     y.out_dtype = Some(DType::F32);
     y.record(b)
 }

@@ -29,7 +29,7 @@ fn target() -> Target {
 
 /// Every checkpoint tensor that the plans read, with its number of elements.
 fn weights(plans: &[&Plan]) -> BTreeMap<String, u64> {
-    let params = plans.iter().flat_map(|p| &p.weights).map(|w| &w.param);
+    let params = plans.iter().flat_map(|p| &p.weights).flat_map(|w| w.values.params());
     let parts = params.flat_map(|p| {
         let inner: u64 = p.inner.iter().map(|&d| u64::from(d)).product();
         p.parts.iter().map(move |(name, outer)| (name.clone(), u64::from(*outer) * inner))

@@ -129,10 +129,10 @@ impl Checkpoint {
     /// # Errors
     /// [`EngineError::MissingWeight`], [`EngineError::WeightShape`].
     pub fn check(&self, plan: &Plan) -> Result<(), EngineError> {
-        for weight in &plan.weights {
-            for (name, outer) in &weight.param.parts {
+        for param in plan.weights.iter().flat_map(|weight| weight.values.params()) {
+            for (name, outer) in &param.parts {
                 let mut shape = vec![*outer];
-                shape.extend(&weight.param.inner);
+                shape.extend(&param.inner);
                 self.entry(name, &shape)?;
             }
         }

@@ -1,13 +1,14 @@
 //! 2-D convolution, 1×1 or 3×3, with everything that follows it fused.
 
 use crate::error::{KernelError, shape_error};
-use crate::ops::Activation;
 use crate::ops::matmul::{Form, Matmul};
+use crate::ops::{Activation, Norm};
 use crate::plan::{Define, PlanBuilder, Variant};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
-/// `y = act(conv(up(concat(x, x2))) + bias + time_embedding + residual)`, zero padding `kernel/2`.
+/// `y = act(conv(up(norm(concat(x, x2)))) + bias + time_embedding + shortcut + residual)`, zero padding
+/// `kernel/2`.
 ///
 /// Shapes: x `[N,H,W,C1]`, x2 `[N,H,W,C2]`, weight `[O, C1+C2, k, k]` with k 1 or 3 (checkpoint
 /// order OIHW), bias `[O]`, time_embedding `[N,1,1,O]`, residual and result `[N,H',W',O]` with
@@ -27,8 +28,12 @@ pub struct Conv2d {
     pub x2: Option<Tensor>,
     /// Weight `[O,I,k,k]`; the kernel size is read from its shape (`[O,I]` counts as 1×1).
     pub weight: Param,
+    /// What is done to the joined input first.
+    pub norm: Option<Norm>,
     /// Bias `[O]`.
     pub bias: Option<Param>,
+    /// Added, from tensors of the result's size: more terms of the same sum (stride 1, no resize).
+    pub shortcut: Option<Shortcut>,
     /// 1 or 2.
     pub stride: u32,
     /// Nearest-neighbour resize of the input to this `[H, W]` before the convolution
@@ -40,8 +45,26 @@ pub struct Conv2d {
     pub residual: Option<Tensor>,
     /// Applied last.
     pub activation: Activation,
+    /// Whether a group norm reads the result: the kernel leaves its mean and variance where it can.
+    pub statistics: bool,
     /// Storage of the result; that of x when none.
     pub out_dtype: Option<DType>,
+}
+
+/// A 1×1 convolution beside a 3×3 one: `concat(x, x2)·Wᵀ + bias`.
+///
+/// Shapes: x `[N,H,W,C1]`, x2 `[N,H,W,C2]`, weight `[O, C1+C2]` (or `[O,I,1,1]`), bias `[O]`, in the
+/// storage of the convolution's input.
+#[derive(Debug, Clone)]
+pub struct Shortcut {
+    /// Input.
+    pub x: Tensor,
+    /// Second input, joined behind x.
+    pub x2: Option<Tensor>,
+    /// Weight `[O,I]`.
+    pub weight: Param,
+    /// Bias `[O]`.
+    pub bias: Option<Param>,
 }
 
 impl Conv2d {
@@ -51,12 +74,15 @@ impl Conv2d {
             x,
             x2: None,
             weight,
+            norm: None,
             bias: None,
+            shortcut: None,
             stride: 1,
             upsample: None,
             time_embedding: None,
             residual: None,
             activation: Activation::None,
+            statistics: false,
             out_dtype: None,
         }
     }
@@ -74,7 +100,7 @@ impl Conv2d {
         let form = match kernel {
             1 if is_plain => Form::Product,
             3 if is_doubled => Form::Phases,
-            3 if is_plain && self.x2.is_none() && out.c <= 4 => Form::Narrow,
+            3 if is_plain && self.x2.is_none() && self.shortcut.is_none() && out.c <= 4 => Form::Narrow,
             _ => Form::Window,
         };
         let taps = if form == Form::Phases { 4 } else { kernel * kernel };
@@ -83,11 +109,15 @@ impl Conv2d {
             form,
             x: self.x,
             x2: self.x2,
+            norm: self.norm,
             weight: self.weight,
             bias: self.bias,
+            shortcut: self.shortcut,
             time_embedding: self.time_embedding,
             residual: self.residual,
             activation: self.activation,
+            is_gated: false,
+            statistics: self.statistics,
             out,
             out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
             taps,
@@ -122,12 +152,43 @@ impl Conv2d {
         if !matches!(self.stride, 1 | 2) {
             return Err(unsupported(format!("stride {}: only 1 and 2", self.stride)));
         }
+        let is_resized = self.stride != 1 || self.upsample.is_some();
+        if self.shortcut.is_some() && (is_resized || kernel != 3) {
+            return Err(unsupported("a shortcut beside a stride, a resize or a 1×1 kernel".into()));
+        }
         let size = self.upsample.unwrap_or([self.x.shape.h, self.x.shape.w]);
         if size.contains(&0) || size.iter().any(|&s| s > 1 << 15) {
             return Err(shape_error("conv2d", "an input of 1 to 32768 pixels a side", format!("{size:?}")));
         }
         Ok((kernel, size))
     }
+}
+
+/// Convolutions that hand statistics on, behind group norms of one input and of two, with shortcuts.
+fn normed(plan: &mut PlanBuilder, x: Tensor, out: DType) -> Result<(), KernelError> {
+    let weight = |name, o, i| Param::new(name, &[o, i, 3, 3]);
+    let norm = |c| Norm::Group {
+        weight: Param::new("scale", &[c]),
+        bias: Param::new("shift", &[c]),
+        groups: 4,
+        eps: 1e-5,
+        silu: true,
+    };
+    let first = Conv2d { statistics: true, ..Conv2d::new(x, weight("n0", 16, 8)) };
+    let h = first.clone().record(plan)?;
+    Conv2d { upsample: Some([16, 16]), ..first.clone() }.record(plan)?;
+    for x2 in [None, Some(h)] {
+        let c = if x2.is_some() { 32 } else { 16 };
+        let shortcut = Shortcut { x: h, x2, weight: Param::new("s", &[16, c]), bias: None };
+        let conv =
+            Conv2d { x2, norm: Some(norm(c)), statistics: true, ..Conv2d::new(h, weight("n1", 16, c)) };
+        conv.clone().record(plan)?;
+        let (shortcut, out_dtype) = (Some(shortcut), Some(out));
+        Conv2d { shortcut, out_dtype, ..conv }.record(plan)?;
+    }
+    Conv2d { norm: Some(norm(16)), out_dtype: Some(out), ..Conv2d::new(h, weight("n2", 4, 16)) }
+        .record(plan)?;
+    Ok(())
 }
 
 /// One of every kind of kernel that convolutions lead to.
@@ -162,6 +223,7 @@ pub(crate) fn variants() -> Vec<Variant> {
             let residual = Conv2d { out_dtype: Some(out), ..narrow.clone() }.record(plan)?;
             Conv2d { residual: Some(residual), bias: Some(Param::new("b3", &[3])), ..narrow }.record(plan)?;
             Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;
+            normed(plan, x, out)?;
         }
         Ok(())
     })

@@ -8,13 +8,13 @@ mod ceiling;
 mod check;
 mod conv2d;
 mod embedding;
-mod geglu;
 mod gemm;
 mod group_norm;
 mod i420;
 mod layer_norm;
 mod linear_combination;
 mod matmul;
+mod norm;
 mod picture;
 mod similarity;
 mod timestep_embedding;
@@ -23,14 +23,14 @@ use crate::plan::Variant;
 
 pub use attention::Attention;
 pub use ceiling::{CopySweep, FmaChain};
-pub use conv2d::Conv2d;
+pub use conv2d::{Conv2d, Shortcut};
 pub use embedding::Embedding;
-pub use geglu::Geglu;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;
 pub use i420::I420;
 pub use layer_norm::LayerNorm;
 pub use linear_combination::{Coefficients, LinearCombination, Rows, Term};
+pub use norm::Norm;
 pub use picture::{MAX_REGION, Orientation, PictureIn, PictureOut};
 pub use similarity::Similarity;
 pub use timestep_embedding::TimestepEmbedding;
@@ -42,7 +42,6 @@ pub fn variants() -> Vec<Variant> {
         ceiling::variants(),
         conv2d::variants(),
         embedding::variants(),
-        geglu::variants(),
         gemm::variants(),
         group_norm::variants(),
         i420::variants(),

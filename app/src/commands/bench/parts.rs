@@ -112,7 +112,7 @@ mod tests {
     fn labels_find_their_block() {
         let cases = [
             ("denoise", "down_blocks.1.resnets.0/conv1", "conv2d", "unet down_blocks.1"),
-            ("denoise", "up_blocks.0.attentions.2.transformer_blocks.0/geglu", "geglu", "unet up_blocks.0"),
+            ("denoise", "up_blocks.0.attentions.2.transformer_blocks.0/ff.net.2", "gemm", "unet up_blocks.0"),
             ("denoise", "mid_block.resnets.1/group_norm", "group_norm", "unet mid_block"),
             ("denoise", "conv_in", "conv2d", "unet conv_in"),
             ("denoise", "conv_out", "conv2d", "unet conv_out"),

@@ -1,14 +1,19 @@
-//! What linear layers and convolutions share: operands, weight layouts, epilogue and grid.
+//! What linear layers and convolutions share: operands, kernel families, grid and checks.
+
+mod fusion;
+mod operands;
 
 use std::cmp::Reverse;
 
-use super::Activation;
-use super::check;
+use super::conv2d::Shortcut;
+use super::{Activation, Norm, check};
 use crate::error::{KernelError, shape_error};
-use crate::plan::{Define, Dispatch, Operand, PlanBuilder, Variant};
+use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
 use crate::target::{Target, Tier};
 use crate::tensor::{DType, Shape, Tensor};
-use crate::weight::{Layout, Param};
+use crate::weight::Param;
+
+use fusion::Fusion;
 
 /// Rows and columns of a workgroup tile of the [`Tier::Tile`] kernels.
 const TILE: u32 = 64;
@@ -50,16 +55,24 @@ pub(super) struct Matmul {
     pub x: Tensor,
     /// Second input, joined behind x.
     pub x2: Option<Tensor>,
+    /// What is done to the joined input first.
+    pub norm: Option<Norm>,
     /// Weight `[O, C1+C2, …]`.
     pub weight: Param,
     /// Bias `[O]`.
     pub bias: Option<Param>,
+    /// A product with a 1×1 weight of pixels at the same place, added.
+    pub shortcut: Option<Shortcut>,
     /// `[N,1,1,O]`, added per batch row.
     pub time_embedding: Option<Tensor>,
     /// Added per element.
     pub residual: Option<Tensor>,
     /// Applied last.
     pub activation: Activation,
+    /// Whether the second half of the columns gates the first.
+    pub is_gated: bool,
+    /// Whether a group norm reads the result.
+    pub statistics: bool,
     /// Shape of the result.
     pub out: Shape,
     /// Storage of the result.
@@ -74,8 +87,9 @@ pub(super) struct Matmul {
 
 impl Matmul {
     /// Checks operands, adds weights and records the dispatch.
-    pub(super) fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
+    pub(super) fn record(mut self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         self.check()?;
+        let fusion = self.fuse(plan)?;
         let target = plan.target();
         let rows_per_lane = self.rows_per_lane(target);
         let columns = match (self.form, target.tier) {
@@ -83,8 +97,7 @@ impl Matmul {
             (_, Tier::Lane) => 4 * self.column_quads(target) * target.lanes,
             (_, Tier::Tile) => TILE,
         };
-        // Of one phase, where there are phases.
-        let rows = if self.form == Form::Phases { self.x.shape.rows() } else { self.out.rows() };
+        let rows = self.rows();
         let row_tiles = match (self.form, target.tier) {
             (Form::Narrow, tier) => {
                 let threads = if tier == Tier::Lane { target.lanes } else { NARROW_THREADS };
@@ -93,33 +106,44 @@ impl Matmul {
             (_, Tier::Lane) => rows.div_ceil(rows_per_lane * target.lanes),
             (_, Tier::Tile) => rows.div_ceil(TILE),
         };
-        let phases = if self.form == Form::Phases { 4 } else { 1 };
-        let ([row_groups, folds, _], _) = check::fold(plan, phases * row_tiles);
-        let grid = [row_groups, self.out.c.div_ceil(columns), folds];
+        let ([row_groups, folds, _], _) = check::fold(plan, self.phases() * row_tiles);
+        let n_padded = self.columns().next_multiple_of(columns);
         let y = plan.slot(self.out, self.out_dtype);
-        let bindings = self.bindings(plan, columns, y);
-        let mut immediates = vec![
-            rows,
-            rows / self.out.n.max(1),
-            self.out.pitch() / 4,
-            self.out.c,
-            self.x.shape.pitch() / 4,
-            self.x2.map_or(0, |t| t.shape.pitch() / 4),
-            row_groups,
-        ];
-        immediates.extend(&self.immediates);
-        if self.form == Form::Phases {
-            immediates.push(row_tiles);
+        let dispatch = Dispatch {
+            label: self.weight.parts[0].0.trim_end_matches(".weight").to_string(),
+            variant: self.variant(target, rows_per_lane, &fusion),
+            bindings: self.bindings(plan, columns, y, &fusion),
+            immediates: self.immediates(row_groups, row_tiles, n_padded, &fusion),
+            grid: [row_groups, self.columns().div_ceil(columns), folds],
+            flops: self.flops(&fusion),
+        };
+        if let Some(statistics) = fusion.statistics {
+            plan.set_statistics(y, statistics);
         }
-        let variant = self.variant(target, rows_per_lane);
-        let label = self.weight.parts[0].0.trim_end_matches(".weight").to_string();
-        let flops = 2 * u64::from(self.out.rows()) * u64::from(self.out.c) * self.reduction();
-        plan.dispatch(Dispatch { label, variant, bindings, immediates, grid, flops })?;
+        plan.dispatch(dispatch)?;
         Ok(y)
     }
 
-    fn reduction(&self) -> u64 {
-        u64::from(self.x.shape.c + self.x2.map_or(0, |t| t.shape.c)) * u64::from(self.taps)
+    /// Columns of the product: twice those of the result where half of them are gates.
+    fn columns(&self) -> u32 {
+        if self.is_gated { 2 * self.out.c } else { self.out.c }
+    }
+
+    /// Rows of the product; of one phase, where there are phases.
+    fn rows(&self) -> u32 {
+        if self.form == Form::Phases { self.x.shape.rows() } else { self.out.rows() }
+    }
+
+    fn phases(&self) -> u32 {
+        if self.form == Form::Phases { 4 } else { 1 }
+    }
+
+    fn flops(&self, fusion: &Fusion) -> u64 {
+        let channels = |x: Tensor, x2: Option<Tensor>| u64::from(x.shape.c + x2.map_or(0, |t| t.shape.c));
+        let reduction = channels(self.x, self.x2) * u64::from(self.taps)
+            + self.shortcut.as_ref().map_or(0, |s| channels(s.x, s.x2));
+        let product = 2 * u64::from(self.out.rows()) * u64::from(self.columns()) * reduction;
+        product + fusion.flops(self)
     }
 
     fn check(&self) -> Result<(), KernelError> {
@@ -127,20 +151,19 @@ impl Matmul {
         check::float(op, self.x)?;
         check::float_dtype(op, self.out_dtype)?;
         let channels = self.x.shape.c + self.x2.map_or(0, |t| t.shape.c);
-        if self.weight.inner.first() != Some(&channels) || self.weight.outer() != self.out.c {
-            let expected = format!("a weight [{},{channels},…] for {}", self.out.c, self.x);
-            return Err(shape_error(
-                op,
-                expected,
-                format!("{} {:?}", self.weight.name(), self.weight.shape()),
-            ));
+        self.check_weight(&self.weight, channels)?;
+        self.check_like(self.x2, "a second input")?;
+        if let Some(norm) = &self.norm {
+            norm.check(op, channels)?;
         }
-        let is_like_x = |t: &Tensor| t.shape.with_c(0) == self.x.shape.with_c(0) && t.dtype == self.x.dtype;
-        if let Some(x2) = self.x2.filter(|t| !is_like_x(t)) {
-            return Err(shape_error(op, format!("a second input like {}", self.x), x2));
+        for bias in [&self.bias, &self.shortcut.as_ref().and_then(|s| s.bias.clone())].into_iter().flatten() {
+            check::vector(&format!("{op} bias"), bias, self.columns())?;
         }
-        if let Some(bias) = self.bias.as_ref().filter(|b| b.shape() != [self.out.c]) {
-            return Err(shape_error(op, format!("a bias [{}]", self.out.c), format!("{:?}", bias.shape())));
+        if let Some(shortcut) = &self.shortcut {
+            let c = shortcut.x.shape.c + shortcut.x2.map_or(0, |t| t.shape.c);
+            self.check_weight(&shortcut.weight, c)?;
+            self.check_like(Some(shortcut.x), "a shortcut from an input")?;
+            self.check_like(shortcut.x2, "a shortcut from a second input")?;
         }
         let time = Shape::vector(self.out.n, self.out.c);
         for (tensor, expected) in [(self.time_embedding, time), (self.residual, self.out)] {
@@ -151,6 +174,23 @@ impl Matmul {
             }
         }
         Ok(())
+    }
+
+    fn check_weight(&self, weight: &Param, channels: u32) -> Result<(), KernelError> {
+        if weight.inner.first() == Some(&channels) && weight.outer() == self.columns() {
+            return Ok(());
+        }
+        let expected = format!("a weight [{},{channels},…] for {}", self.columns(), self.x);
+        Err(shape_error(self.op, expected, format!("{} {:?}", weight.name(), weight.shape())))
+    }
+
+    /// Refuses a tensor that differs from x in more than its channels.
+    fn check_like(&self, tensor: Option<Tensor>, what: &str) -> Result<(), KernelError> {
+        let is_like_x = |t: &Tensor| t.shape.with_c(0) == self.x.shape.with_c(0) && t.dtype == self.x.dtype;
+        match tensor.filter(|t| !is_like_x(t)) {
+            Some(other) => Err(shape_error(self.op, format!("{what} like {}", self.x), other)),
+            None => Ok(()),
+        }
     }
 
     /// Output rows, or neighbouring pixels of the narrow form, that one invocation computes.
@@ -165,37 +205,8 @@ impl Matmul {
 
     /// Quads of columns that a lane owns: more read less per product, unless they stay empty.
     fn column_quads(&self, target: Target) -> u32 {
-        let padded = |quads: u32| self.out.c.next_multiple_of(4 * quads * target.lanes);
+        let padded = |quads: u32| self.columns().next_multiple_of(4 * quads * target.lanes);
         (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1)
-    }
-
-    fn bindings(
-        &self,
-        plan: &mut PlanBuilder,
-        columns: u32,
-        y: Tensor,
-    ) -> Vec<(&'static str, Operand, bool)> {
-        let mut k = vec![self.x.shape.c];
-        k.extend(self.x2.map(|t| t.shape.c));
-        let n_padded = self.out.c.next_multiple_of(columns);
-        let layout = match plan.target().tier {
-            Tier::Lane if self.form != Form::Narrow => {
-                Layout::Panels { k, lanes: plan.target().lanes, columns: columns / plan.target().lanes }
-            }
-            _ => Layout::Kn { k, n_padded },
-        };
-        let layout = if self.form == Form::Phases { Layout::Phases(Box::new(layout)) } else { layout };
-        let mut bindings = vec![("x", self.x.operand(), false)];
-        bindings.extend(self.x2.map(|t| ("x2", t.operand(), false)));
-        bindings.push(("weight", plan.weight(&self.weight, layout, self.weight_dtype()), false));
-        bindings.push(("y", y.operand(), true));
-        if let Some(bias) = &self.bias {
-            let layout = Layout::Vector { padded: n_padded };
-            bindings.push(("bias", plan.weight(bias, layout, DType::F32), false));
-        }
-        bindings.extend(self.time_embedding.map(|t| ("time_embedding", t.operand(), false)));
-        bindings.extend(self.residual.map(|t| ("residual", t.operand(), false)));
-        bindings
     }
 
     /// Weights follow the wider of input and result only where both are f32.
@@ -203,7 +214,7 @@ impl Matmul {
         if self.x.dtype == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
-    fn variant(&self, target: Target, rows_per_lane: u32) -> Variant {
+    fn variant(&self, target: Target, rows_per_lane: u32, fusion: &Fusion) -> Variant {
         let dtype_of = |t: Option<Tensor>| check::define(t.map_or(DType::F32, |t| t.dtype));
         let mut defines = vec![
             ("x_dtype", check::define(self.x.dtype)),
@@ -212,13 +223,17 @@ impl Matmul {
             ("has_x2", Define::Bool(self.x2.is_some())),
             ("has_windows", Define::Bool(self.form != Form::Product)),
             ("has_phases", Define::Bool(self.form == Form::Phases)),
-            ("has_bias", Define::Bool(self.bias.is_some())),
+            ("has_bias", Define::Bool(self.has_bias(fusion))),
+            ("has_shortcut", Define::Bool(self.shortcut.is_some())),
+            ("has_shortcut2", Define::Bool(self.shortcut.as_ref().is_some_and(|s| s.x2.is_some()))),
             ("has_time", Define::Bool(self.time_embedding.is_some())),
             ("time_dtype", dtype_of(self.time_embedding)),
             ("has_residual", Define::Bool(self.residual.is_some())),
             ("residual_dtype", dtype_of(self.residual)),
             ("activation", Define::Str(self.activation.name())),
+            ("is_gated", Define::Bool(self.is_gated)),
         ];
+        defines.extend(fusion.defines());
         defines.extend(self.defines.iter().cloned());
         let lanes = if target.tier == Tier::Lane { target.lanes } else { 0 };
         if self.form == Form::Narrow {

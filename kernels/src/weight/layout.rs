@@ -1,0 +1,143 @@
+//! How weights lie in GPU memory.
+
+use super::Part;
+
+/// How a weight lies in GPU memory. `O` is axis 0, `K` the channels read, `taps` = kh·kw.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Vectors of `[O]` behind one another, each zero-padded to `padded` elements.
+    Vector {
+        /// Length with padding.
+        padded: u32,
+    },
+    /// A table `[O][I]` with each row padded to a multiple of four (embeddings).
+    Rows,
+    /// `[taps][K][N]`, N fastest, for each part of the reduction in turn. `k` lists the unpadded
+    /// channels of the sources of each part (one or two), each padded to four; N is padded to
+    /// `n_padded`. For workgroup-tile kernels.
+    Kn {
+        /// Channels of each source of each part, unpadded.
+        k: Vec<Vec<u32>>,
+        /// Output channels with padding.
+        n_padded: u32,
+    },
+    /// `[N/(lanes·columns)][K/4 of every tap and part in turn][columns][lanes][4]`: the four K values
+    /// that one lane reads as a `vec4`, lanes fastest. For subgroup kernels of CPU adapters. Sources
+    /// as in `Kn`.
+    Panels {
+        /// Channels of each source of each part, unpadded.
+        k: Vec<Vec<u32>>,
+        /// Lanes of a subgroup.
+        lanes: u32,
+        /// Columns that a lane owns; column `(panel·lanes + lane)·columns + j`.
+        columns: u32,
+    },
+    /// A 3×3 weight behind a doubling of the picture, as the four 2×2 weights that do the same on the
+    /// picture before it: sixteen taps, those of the phase `(py, px)` from `4·(2·py + px)` on, laid out as
+    /// the inner layout says. Taps that meet the same pixel are added, in f32.
+    Phases(Box<Self>),
+}
+
+/// Channels of the sources of one part, padded.
+fn padded(k: &[u32]) -> usize {
+    k.iter().map(|&c| c.next_multiple_of(4) as usize).sum()
+}
+
+impl Layout {
+    /// Elements of parts of these shapes after packing.
+    pub(super) fn elements(&self, parts: &[Part]) -> u64 {
+        let outer = parts.first().map_or(0, |p| u64::from(p.outer));
+        let reduction = |k: &[Vec<u32>]| -> u64 {
+            parts.iter().zip(k).map(|(part, k)| (part.taps() * padded(k)) as u64).sum()
+        };
+        match self {
+            Self::Vector { padded } => parts.len() as u64 * u64::from(*padded),
+            Self::Rows => outer * parts.iter().map(|p| p.row().next_multiple_of(4) as u64).sum::<u64>(),
+            Self::Kn { k, n_padded } => reduction(k) * u64::from(*n_padded),
+            Self::Panels { k, lanes, columns } => {
+                outer.next_multiple_of(u64::from(lanes * columns)) * reduction(k)
+            }
+            Self::Phases(inner) => inner.elements(&folded(parts.to_vec())),
+        }
+    }
+
+    /// Values in this layout.
+    pub(super) fn pack(&self, parts: Vec<Part>) -> Vec<f32> {
+        if let Self::Phases(inner) = self {
+            return inner.pack(folded(parts));
+        }
+        let mut packed = vec![0.0f32; self.elements(&parts) as usize];
+        match self {
+            Self::Vector { padded } => {
+                for (part, room) in parts.iter().zip(packed.chunks_exact_mut(*padded as usize)) {
+                    room[..part.data.len()].copy_from_slice(&part.data);
+                }
+            }
+            Self::Rows => {
+                for part in &parts {
+                    let pitch = part.row().next_multiple_of(4);
+                    for (row, room) in part.data.chunks_exact(part.row()).zip(packed.chunks_exact_mut(pitch))
+                    {
+                        room[..row.len()].copy_from_slice(row);
+                    }
+                }
+            }
+            Self::Kn { k, n_padded } => {
+                for_each(&parts, k, |at, o, v| packed[at * *n_padded as usize + o] = v);
+            }
+            Self::Panels { k, lanes, columns } => {
+                let (lanes, columns) = (*lanes as usize, *columns as usize);
+                let quads: usize = parts.iter().zip(k).map(|(part, k)| part.taps() * padded(k) / 4).sum();
+                for_each(&parts, k, |at, o, v| {
+                    let (panel, column, lane) = (o / (lanes * columns), o % columns, o / columns % lanes);
+                    let quad = panel * quads + at / 4;
+                    packed[((quad * columns + column) * lanes + lane) * 4 + at % 4] = v;
+                });
+            }
+            Self::Phases(_) => {}
+        }
+        packed
+    }
+}
+
+/// Calls `put(place in the reduction, o, value)` for every value of `[O, I, taps…]` parts.
+fn for_each(parts: &[Part], k: &[Vec<u32>], mut put: impl FnMut(usize, usize, f32)) {
+    let mut start = 0;
+    for (part, k) in parts.iter().zip(k) {
+        let (taps, k_len) = (part.taps(), padded(k));
+        let i_len = part.inner.first().map_or(0, |&i| i as usize);
+        let first = k.first().map_or(0, |&c| c as usize);
+        let gap = first.next_multiple_of(4) - first;
+        for (row, values) in part.data.chunks_exact(taps).enumerate() {
+            let (o, i) = (row / i_len, row % i_len);
+            let channel = if i < first { i } else { i + gap };
+            for (tap, &value) in values.iter().enumerate() {
+                put(start + tap * k_len + channel, o, value);
+            }
+        }
+        start += taps * k_len;
+    }
+}
+
+/// The parts with sixteen taps, four of each phase, for every nine; shapes alone where there are no values.
+///
+/// Row `2·y + py` of a doubled picture meets the rows `(2·y + py + d) / 2` of the picture, `d` from -1 to 1:
+/// `y - 1, y, y` where py is 0, and `y, y, y + 1` where it is 1.
+fn folded(mut parts: Vec<Part>) -> Vec<Part> {
+    // Taps 0 | 1, 2 where the phase is 0, and 0, 1 | 2 where it is 1.
+    let second_tap = |phase: usize, tap: usize| usize::from(tap > phase);
+    for part in &mut parts {
+        let mut data = vec![0.0; part.data.len() / 9 * 16];
+        for (nine, sixteen) in part.data.chunks_exact(9).zip(data.chunks_exact_mut(16)) {
+            for (phase, four) in sixteen.chunks_exact_mut(4).enumerate() {
+                for (tap, value) in nine.iter().enumerate() {
+                    four[2 * second_tap(phase / 2, tap / 3) + second_tap(phase % 2, tap % 3)] += value;
+                }
+            }
+        }
+        part.inner.truncate(1);
+        part.inner.extend([4, 4]);
+        part.data = data;
+    }
+    parts
+}
