@@ -124,8 +124,10 @@ impl Networks {
         let scheduler = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::parse(&files.path(scheduler), &files.require(scheduler)?)?;
         let unet = Network::<UnetConfig>::open(files)?;
-        let vae = Network::<AutoencoderConfig>::open(vae.unwrap_or(files))?;
-        let text = Network::<TextConfig>::open(files)?;
+        let mut vae = Network::<AutoencoderConfig>::open(vae.unwrap_or(files))?;
+        let mut text = Network::<TextConfig>::open(files)?;
+        // One network runs after the other.
+        (vae.cache, text.cache) = (unet.cache.beside(), unet.cache.beside());
         let tokenizer = Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?;
         let networks = Self { unet, vae, text, scheduler, tokenizer };
         networks.check(files)?;

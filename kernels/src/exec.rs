@@ -10,15 +10,17 @@ use crate::error::{KernelError, shape_error};
 use crate::gpu::Gpu;
 use crate::plan::{Dispatch, Operand, Plan, Storage, Variant};
 use crate::shader::{self, Reflection};
+use crate::slots::SlotPool;
 use crate::submit::Submission;
 use crate::weight::{Weight, WeightSource};
 
 pub use crate::buffer::GpuTensor;
 
-/// Packed weights on one device, shared between the plans of one model.
+/// What plans share on one device: packed weights of one network, and memory for what is dead between plans.
 #[derive(Debug, Clone, Default)]
 pub struct WeightCache {
     weights: Arc<Mutex<HashMap<Weight, Buffer>>>,
+    slots: SlotPool,
 }
 
 /// A compiled kernel.
@@ -54,7 +56,7 @@ pub struct Executable {
     gpu: Gpu,
     plan: Plan,
     steps: Vec<Step>,
-    slots: Vec<Buffer>,
+    slots: Vec<Arc<Buffer>>,
     tensors: HashMap<u32, GpuTensor>,
 }
 
@@ -73,10 +75,7 @@ impl Executable {
         externals: &[(&str, GpuTensor)],
     ) -> Result<Self, KernelError> {
         let tensors = bind_tensors(gpu, &plan, externals)?;
-        let slots = plan.memory.slot_bytes.iter().enumerate();
-        let slots: Vec<Buffer> = slots
-            .map(|(ix, &bytes)| allocate(gpu, &format!("slot {ix}"), bytes))
-            .collect::<Result<_, _>>()?;
+        let slots = cache.slots.take(gpu, &plan.memory.slot_bytes)?;
         let mut weights = Vec::with_capacity(plan.weights.len());
         for weight in &plan.weights {
             weights.push(cache.weight(gpu, weight, source)?);
@@ -140,7 +139,7 @@ impl Executable {
     /// # Errors
     /// [`KernelError::DeviceLost`], [`KernelError::Device`] when reading back fails.
     pub fn guards_intact(&self, pattern: u32) -> Result<bool, KernelError> {
-        for buffer in self.slots.iter().chain(self.tensors.values().map(|t| &t.buffer)) {
+        for buffer in self.slots.iter().map(|slot| &**slot).chain(self.tensors.values().map(|t| &t.buffer)) {
             let bytes = read_buffer(&self.gpu, buffer, buffer.size() - GUARD_BYTES, GUARD_BYTES)?;
             if bytes.chunks_exact(4).any(|w| w != pattern.to_le_bytes()) {
                 return Ok(false);
@@ -176,7 +175,7 @@ impl Executable {
             return Ok((&tensor.buffer, bytes));
         }
         let slot = self.plan.memory.slot_of[id as usize];
-        slot.map(|s| (&self.slots[s as usize], bytes))
+        slot.map(|s| (&*self.slots[s as usize], bytes))
             .ok_or_else(|| shape_error("plan", "a slot", format!("%{id}")))
     }
 }
@@ -234,6 +233,10 @@ fn check_interface(dispatch: &Dispatch, reflection: &Reflection) -> Result<(), K
 }
 
 impl WeightCache {
+    /// No weights yet, for another network whose plans take turns with those of this one: their memory is shared.
+    pub fn beside(&self) -> Self {
+        Self { weights: Arc::default(), slots: self.slots.clone() }
+    }
     fn weight(&self, gpu: &Gpu, weight: &Weight, source: &dyn WeightSource) -> Result<Buffer, KernelError> {
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(buffer) = weights.get(weight) {

@@ -19,6 +19,7 @@ pub mod profile;
 pub mod readback;
 pub mod reference;
 pub mod shader;
+mod slots;
 pub mod submit;
 pub mod target;
 pub mod tensor;

@@ -3,11 +3,9 @@
 //! Slots are separate buffers, not offsets into one arena: an arena would be bound read-write
 //! everywhere and put a barrier before every dispatch (wgpu orders whole buffers).
 
-use crate::plan::{Dispatch, Operand, Storage, Value};
+use std::cmp::Reverse;
 
-/// A slot is not reused until this many dispatches after its last read, so that a writer need
-/// not wait for the reader just before it.
-const REUSE_DISTANCE: usize = 2;
+use crate::plan::{Dispatch, Operand, Storage, Value};
 
 /// Slots of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,33 +30,28 @@ pub fn lifetimes(values: usize, dispatches: &[Dispatch]) -> Vec<Option<(usize, u
     lives
 }
 
-/// Assigns slots greedily in order of first use: the free slot that fits with least waste, else
-/// the largest free slot, grown, else a new one.
+/// Assigns slots to the largest values first (Pisarchyk and Lee 2020, arXiv:2001.03288): each takes the smallest
+/// slot that nothing alive at the same time uses, or else a new one of its own size.
 pub fn plan(values: &[Value], dispatches: &[Dispatch]) -> Memory {
     let lives = lifetimes(values.len(), dispatches);
-    let mut order: Vec<(usize, usize, usize)> = lives
+    let mut order: Vec<(usize, (usize, usize))> = lives
         .iter()
         .enumerate()
         .filter(|(id, _)| values[*id].storage == Storage::Slot)
-        .filter_map(|(id, life)| life.map(|(first, last)| (first, last, id)))
+        .filter_map(|(id, life)| life.map(|life| (id, life)))
         .collect();
-    order.sort_unstable();
+    order.sort_by_key(|&(id, (first, _))| (Reverse(values[id].bytes()), first));
     let mut memory = Memory { slot_of: vec![None; values.len()], slot_bytes: Vec::new() };
-    let mut free_from: Vec<usize> = Vec::new();
-    for (first, last, id) in order {
-        let bytes = values[id].bytes();
-        let free = (0..free_from.len()).filter(|&s| free_from[s] <= first);
-        let best = free.min_by_key(|&s| {
-            let have = memory.slot_bytes[s];
-            (have < bytes, have.abs_diff(bytes))
+    // Lives of the values in each slot. Sizes fall, so the last slot that is free is the smallest.
+    let mut users: Vec<Vec<(usize, usize)>> = Vec::new();
+    for (id, (first, last)) in order {
+        let is_free = |lives: &Vec<(usize, usize)>| lives.iter().all(|&(from, to)| to < first || last < from);
+        let slot = users.iter().rposition(is_free).unwrap_or_else(|| {
+            memory.slot_bytes.push(values[id].bytes());
+            users.push(Vec::new());
+            users.len() - 1
         });
-        let slot = best.unwrap_or_else(|| {
-            free_from.push(0);
-            memory.slot_bytes.push(0);
-            free_from.len() - 1
-        });
-        memory.slot_bytes[slot] = memory.slot_bytes[slot].max(bytes);
-        free_from[slot] = last + REUSE_DISTANCE;
+        users[slot].push((first, last));
         memory.slot_of[id] = Some(slot as u32);
     }
     memory

@@ -148,8 +148,8 @@ fn rows_of_a_sum_are_chosen() {
 #[test]
 fn activations_stay_finite_far_out() {
     let x = [-65504.0, -1000.0, -89.0, -88.0, -0.0, 0.0, 88.0, 89.0, 1000.0, 65504.0, 3.0, -3.0];
-    use Activation::{Gelu, QuickGelu, Relu, Silu, SoftClamp3};
-    for activation in [Silu, Relu, Gelu, QuickGelu, SoftClamp3] {
+    use Activation::{Gelu, QuickGelu, Relu, Signed, Silu, SoftClamp3};
+    for activation in [Silu, Relu, Gelu, QuickGelu, SoftClamp3, Signed] {
         let wide = to_f64(&x);
         let want = linear_combination::linear_combination(&[&wide], &[1.0], 1, 0.0, activation);
         let bound = |ix: usize| 1e-6 * want[ix].abs() + 1e-6;

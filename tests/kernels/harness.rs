@@ -107,12 +107,6 @@ pub fn values_on_tiers(
     }
 }
 
-/// Compiled kernels of plans without weights.
-fn shared_kernels(gpu: &Gpu) -> WeightCache {
-    static KERNELS: [OnceLock<WeightCache>; 2] = [OnceLock::new(), OnceLock::new()];
-    KERNELS[usize::from(gpu.target().tier == Tier::Tile)].get_or_init(WeightCache::default).clone()
-}
-
 /// Shape, storage and bytes of the result, the same from either poison.
 fn run(
     gpu: &Gpu,
@@ -124,10 +118,8 @@ fn run(
         let mut plan = PlanBuilder::new(gpu.target());
         let result = record(&mut plan)?;
         plan.output(RESULT, result)?;
-        // Weights are known by name, and tests reuse names.
-        let cache = if weights.is_empty() { shared_kernels(gpu) } else { WeightCache::default() };
         let weights = Weights(weights.iter().copied().collect());
-        let executable = Executable::new(gpu, plan.finish(), &weights, &cache, &[])?;
+        let executable = Executable::new(gpu, plan.finish(), &weights, &WeightCache::default(), &[])?;
         for (name, values) in inputs {
             let tensor = executable.tensor(name)?;
             match values {

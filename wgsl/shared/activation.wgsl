@@ -27,6 +27,10 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
     let e = exp(clamp(x, vec4<f32>(-60.0), vec4<f32>(60.0)) * (2.0 / 3.0));
     return 3.0 * (1.0 - 2.0 / (e + 1.0));
 }
+{% elif name == "signed" %}
+fn activate(x: vec4<f32>) -> vec4<f32> {
+    return 2.0 * x - 1.0;
+}
 {% endif %}
 {% endmacro %}
 {% macro apply(name, v) %}{% if name == "none" %}{{ v }}{% else %}activate({{ v }}){% endif %}{% endmacro %}

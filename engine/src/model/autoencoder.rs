@@ -88,9 +88,9 @@ pub fn decoder(
         }
     }
     let mut picture = conv3(&layer.next(), x, 3);
+    picture.activation = Activation::Signed;
     picture.out_dtype = Some(DType::F32);
     let picture = picture.record(b)?;
-    let picture = affine(b, picture.into(), 2.0, -1.0, Activation::None, DType::F32)?;
     b.pop_scope();
     Ok(picture)
 }

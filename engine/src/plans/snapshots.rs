@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -32,27 +33,30 @@ const DEMO: [&[u8]; 3] = [
 /// Both models at 512x512 in f16 with one step and no guidance. A change that makes a figure
 /// smaller is welcome; one that makes it larger needs a reason in its commit.
 const EXPECTED: &str = "\
-demo tile text: 12 dispatches, 843264 B weights, 157696 B slots
+demo tile text: 12 dispatches, 843264 B weights, 118272 B slots
 demo tile prompt: 4 dispatches, 262144 B weights, 0 B slots
-demo tile time: 11 dispatches, 1530880 B weights, 2688 B slots
-demo tile begin: 26 dispatches, 820736 B weights, 29360128 B slots
-demo tile denoise: 62 dispatches, 9076992 B weights, 6616576 B slots
-demo tile end: 32 dispatches, 1099280 B weights, 29360128 B slots
-demo tile peak: 85339460 B
-demo lane text: 12 dispatches, 843264 B weights, 157696 B slots
+demo tile time: 11 dispatches, 1530880 B weights, 2304 B slots
+demo tile begin: 26 dispatches, 820736 B weights, 25165824 B slots
+demo tile denoise: 62 dispatches, 9076992 B weights, 5062912 B slots
+demo tile end: 31 dispatches, 1099280 B weights, 25427968 B slots
+demo tile frame: 119 dispatches, 27607296 B slots shared
+demo tile peak: 47449540 B
+demo lane text: 12 dispatches, 843264 B weights, 118272 B slots
 demo lane prompt: 4 dispatches, 262144 B weights, 0 B slots
-demo lane time: 11 dispatches, 1456768 B weights, 2688 B slots
-demo lane begin: 26 dispatches, 410368 B weights, 29360128 B slots
-demo lane denoise: 125 dispatches, 8473216 B weights, 7340032 B slots
-demo lane end: 32 dispatches, 550800 B weights, 29360128 B slots
-demo lane peak: 84426180 B
-sd-turbo tile text: 117 dispatches, 681674752 B weights, 2050048 B slots
+demo lane time: 11 dispatches, 1456768 B weights, 2304 B slots
+demo lane begin: 26 dispatches, 410368 B weights, 25165824 B slots
+demo lane denoise: 125 dispatches, 8473216 B weights, 5963776 B slots
+demo lane end: 31 dispatches, 550800 B weights, 25427968 B slots
+demo lane frame: 182 dispatches, 27459584 B slots shared
+demo lane peak: 45665092 B
+sd-turbo tile text: 117 dispatches, 681674752 B weights, 1103872 B slots
 sd-turbo tile prompt: 16 dispatches, 51118080 B weights, 0 B slots
-sd-turbo tile time: 25 dispatches, 59892480 B weights, 8960 B slots
-sd-turbo tile begin: 38 dispatches, 2450192 B weights, 134217728 B slots
-sd-turbo tile denoise: 214 dispatches, 1677853456 B weights, 49175040 B slots
-sd-turbo tile end: 38 dispatches, 2622224 B weights, 134217728 B slots
-sd-turbo tile peak: 2804959012 B
+sd-turbo tile time: 25 dispatches, 59892480 B weights, 7680 B slots
+sd-turbo tile begin: 38 dispatches, 2450192 B weights, 100663296 B slots
+sd-turbo tile denoise: 214 dispatches, 1677853456 B weights, 30745600 B slots
+sd-turbo tile end: 37 dispatches, 2622224 B weights, 100663296 B slots
+sd-turbo tile frame: 289 dispatches, 115680256 B slots shared
+sd-turbo tile peak: 2600969764 B
 ";
 
 /// The plans of a picture at 512x512 by name, in the order they run.
@@ -76,12 +80,26 @@ fn plans(target: Target, [unet, vae, text]: [&[u8]; 3]) -> Vec<(&'static str, Pl
     ]
 }
 
+/// What a frame takes: dispatches from picture to picture, and bytes of the slots that its plans share.
+fn frame(plans: &[(&'static str, Plan)]) -> (usize, u64) {
+    let mut slots: Vec<u64> = Vec::new();
+    let mut dispatches = 0;
+    for (_, plan) in plans.iter().filter(|(name, _)| ["begin", "denoise", "end"].contains(name)) {
+        dispatches += plan.dispatches.len();
+        let mut sizes = plan.memory.slot_bytes.clone();
+        sizes.sort_by_key(|&bytes| Reverse(bytes));
+        slots.resize(slots.len().max(sizes.len()), 0);
+        slots.iter_mut().zip(sizes).for_each(|(slot, bytes)| *slot = (*slot).max(bytes));
+    }
+    (dispatches, slots.iter().sum())
+}
+
 /// Bytes on the device when all plans are ready: weights, slots, and each named tensor once.
 fn peak_bytes(plans: &[(&'static str, Plan)]) -> u64 {
     let mut named = BTreeMap::new();
-    let mut own = 0;
+    let (_, mut own) = frame(plans);
     for (_, plan) in plans {
-        own += plan.weight_bytes() + plan.memory.slot_bytes.iter().sum::<u64>();
+        own += plan.weight_bytes();
         for value in &plan.values {
             if let Storage::Input(name) | Storage::Output(name) = &value.storage {
                 named.insert(name.clone(), value.bytes());
@@ -100,6 +118,8 @@ fn describe(model: &str, target: Target, configs: [&[u8]; 3], out: &mut String) 
         writeln!(out, "{model} {tier} {name}: {dispatches} dispatches, {weights} B weights, {slots} B slots")
             .unwrap();
     }
+    let (dispatches, slots) = frame(&plans);
+    writeln!(out, "{model} {tier} frame: {dispatches} dispatches, {slots} B slots shared").unwrap();
     writeln!(out, "{model} {tier} peak: {} B", peak_bytes(&plans)).unwrap();
 }
 

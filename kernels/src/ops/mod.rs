@@ -70,6 +70,8 @@ pub enum Activation {
     QuickGelu,
     /// `3·tanh(x/3)`: the soft clamp of the tiny autoencoder's decoder.
     SoftClamp3,
+    /// `2·x − 1`: from [0, 1] to [−1, 1].
+    Signed,
 }
 
 impl Activation {
@@ -82,6 +84,7 @@ impl Activation {
             Self::Gelu => "gelu",
             Self::QuickGelu => "quick_gelu",
             Self::SoftClamp3 => "soft_clamp3",
+            Self::Signed => "signed",
         }
     }
 }

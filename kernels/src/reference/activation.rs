@@ -10,6 +10,7 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
         Activation::Relu => x.max(0.0),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
         Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Signed => 2.0 * x - 1.0,
         Activation::SoftClamp3 => 3.0 * (x / 3.0).tanh(),
     }
 }
