@@ -8,7 +8,7 @@
 {% import "shared/lane.wgsl" as lane %}
 {% import "shared/pixel.wgsl" as pixel %}
 {% include "shared/product.wgsl" %}
-{{ pixel.define(taps, has_upsample, has_phases) }}
+{{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
 {% set weight_taps = 16 if has_phases else taps %}
 {% set weight_row = "(4u * phase + tap)" if has_phases else "tap" %}
 {% set step = 4 * quads * lanes %}

@@ -48,14 +48,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Lanes past the end work along: the others need what they broadcast.
     let run = min(asked, runs - 1u);
     let line = run / runs_per_line;
+    let source_line = {{ "p.first_line + line" if has_strip else "line" }};
     let first = run % runs_per_line * {{ pixels }}u;
 {% for i in range(pixels) %}
     var acc{{ i }} = vec4<f32>(0.0);
 {% endfor %}
     for (var dy = 0u; dy < 3u; dy++) {
-        let iy = i32(line % p.in_h + dy) - 1;
+        let iy = i32(source_line % p.in_h + dy) - 1;
         let is_line = iy >= 0 && iy < i32(p.in_h);
-        let source = select(line, u32(i32(line + dy) - 1), is_line) * p.in_w;
+        let source = select(source_line, u32(i32(source_line + dy) - 1), is_line) * p.in_w;
 {% for i in range(pixels + 2) %}
         let ix{{ i }} = i32(first + {{ i }}u) - 1;
         let inside{{ i }} = f32(is_line && ix{{ i }} >= 0 && ix{{ i }} < i32(p.in_w));

@@ -7,7 +7,7 @@
 {% import "shared/tile.wgsl" as tile %}
 {% import "shared/pixel.wgsl" as pixel %}
 {% include "shared/product.wgsl" %}
-{{ pixel.define(taps, has_upsample, has_phases) }}
+{{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
 {{ tile.memory() }}
 {% if norm == "group" %}
 {% set threads = 256 %}

@@ -154,12 +154,12 @@ impl Executable {
         for info in &pipeline.reflection.bindings {
             let bound = dispatch.bindings.iter().find(|(name, _, _)| *name == info.name);
             let Some((_, operand, _)) = bound else { continue };
-            let (buffer, bytes) = match operand {
-                Operand::Weight(ix) => (&weights[*ix as usize], self.plan.weights[*ix as usize].bytes()),
+            let (buffer, offset, bytes) = match operand {
+                Operand::Weight(ix) => (&weights[*ix as usize], 0, self.plan.weights[*ix as usize].bytes()),
                 Operand::Tensor(id) => self.storage(*id)?,
             };
             let size = wgpu::BufferSize::new(bytes.max(16).next_multiple_of(16));
-            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size });
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
             entries.push(wgpu::BindGroupEntry { binding: info.binding, resource });
         }
         let bind_group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
@@ -169,13 +169,15 @@ impl Executable {
         });
         Ok(Step { pipeline, bind_group, immediates: dispatch.immediates.clone(), grid: dispatch.grid })
     }
-    fn storage(&self, id: u32) -> Result<(&Buffer, u64), KernelError> {
+    /// The buffer of a value, the bytes before it there, and its own.
+    fn storage(&self, id: u32) -> Result<(&Buffer, u64, u64), KernelError> {
         let bytes = self.plan.values[id as usize].bytes();
         if let Some(tensor) = self.tensors.get(&id) {
-            return Ok((&tensor.buffer, bytes));
+            return Ok((&tensor.buffer, 0, bytes));
         }
-        let slot = self.plan.memory.slot_of[id as usize];
-        slot.map(|s| (&*self.slots[s as usize], bytes))
+        let place = self.plan.memory.place_of[id as usize];
+        place
+            .map(|place| (&*self.slots[place.slot as usize], place.offset, bytes))
             .ok_or_else(|| shape_error("plan", "a slot", format!("%{id}")))
     }
 }

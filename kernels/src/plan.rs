@@ -167,8 +167,8 @@ impl PlanBuilder {
         value.storage = Storage::Output(name.into());
         Ok(())
     }
-    /// A new intermediate tensor.
-    pub(crate) fn slot(&mut self, shape: Shape, dtype: DType) -> Tensor {
+    /// A new intermediate tensor, for ops to write.
+    pub fn slot(&mut self, shape: Shape, dtype: DType) -> Tensor {
         self.value(shape, dtype, Storage::Slot)
     }
     /// At least `count` counters, which each dispatch finds and leaves at zero.

@@ -1,8 +1,9 @@
 //! Arguments that the ops refuse when recording, without a device.
 
 use dreamglass_kernels::ops::{
-    Activation, Attention, Coefficients, Embedding, GroupNorm, I420, LayerNorm, LinearCombination,
-    Orientation, PictureIn, PictureOut, Similarity, Term, TimestepEmbedding,
+    Activation, Attention, Coefficients, Conv2d, Embedding, GroupNorm, I420, LayerNorm, Linear,
+    LinearCombination, Norm, Orientation, PictureIn, PictureOut, Shortcut, Similarity, Strip, Term,
+    TimestepEmbedding,
 };
 use dreamglass_kernels::{Columns, DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
 
@@ -46,6 +47,55 @@ fn attention_refuses_what_does_not_fit() {
     let wide = b.input("wide", Shape::tokens(1, 8, 164), F16);
     let result = Attention::new(wide, wide, wide, 1).record(&mut b);
     assert!(matches!(result, Err(KernelError::Unsupported { .. })), "{result:?}");
+}
+
+fn unsupported(result: Result<Tensor, KernelError>) {
+    assert!(matches!(result, Err(KernelError::Unsupported { .. })), "{result:?}");
+}
+
+#[test]
+fn products_refuse_what_does_not_fit() {
+    let mut b = plan();
+    let x = b.input("x", Shape::new(1, 8, 6, 12), F16);
+    let weight = |o, i, k| Param::new("w", &[o, i, k, k]);
+    let conv = || Conv2d::new(x, weight(8, 12, 3));
+    refused_shape(Conv2d { weight: weight(8, 13, 3), ..conv() }.record(&mut b));
+    unsupported(Conv2d { weight: weight(8, 12, 5), ..conv() }.record(&mut b));
+    // Strips: rows that are not there, none, odd ones behind a doubling, too many for where they go.
+    let strip = |rows, into| Some(Strip { rows, into });
+    refused_shape(Conv2d { strip: strip(6..9, None), ..conv() }.record(&mut b));
+    refused_shape(Conv2d { strip: strip(3..3, None), ..conv() }.record(&mut b));
+    let doubled = Conv2d { upsample: Some([16, 12]), strip: strip(3..8, None), ..conv() };
+    refused_shape(doubled.record(&mut b));
+    let y = b.slot(Shape::new(1, 8, 6, 8), F16);
+    refused_shape(Conv2d { strip: strip(0..4, Some((y, 5))), ..conv() }.record(&mut b));
+    refused_shape(Conv2d { strip: strip(0..4, Some((y, u32::MAX))), ..conv() }.record(&mut b));
+    refused_shape(
+        Conv2d { strip: strip(0..4, Some((y, 0))), ..Conv2d::new(x, weight(9, 12, 3)) }.record(&mut b),
+    );
+    let out_dtype = Some(F32);
+    refused_dtype(Conv2d { strip: strip(0..4, Some((y, 0))), out_dtype, ..conv() }.record(&mut b));
+    unsupported(Conv2d { strip: strip(0..4, None), ..Conv2d::new(x, weight(8, 12, 1)) }.record(&mut b));
+    unsupported(Conv2d { strip: strip(0..4, None), statistics: true, ..conv() }.record(&mut b));
+    // Shortcuts: from another size, of other channels, beside a stride.
+    let shortcut = |x, i| Some(Shortcut { x, x2: None, weight: Param::new("s", &[8, i]), bias: None });
+    let other = b.input("other", Shape::new(1, 4, 6, 12), F16);
+    refused_shape(Conv2d { shortcut: shortcut(other, 12), ..conv() }.record(&mut b));
+    refused_shape(Conv2d { shortcut: shortcut(x, 16), ..conv() }.record(&mut b));
+    unsupported(Conv2d { shortcut: shortcut(x, 12), stride: 2, ..conv() }.record(&mut b));
+    // Gates: an odd half, and what would have to follow them.
+    let linear = |o| Linear { is_gated: true, ..Linear::new(x, Param::new("w", &[o, 12])) };
+    refused_shape(linear(12).record(&mut b));
+    refused_shape(linear(0).record(&mut b));
+    unsupported(Linear { activation: Activation::Silu, ..linear(16) }.record(&mut b));
+    // Norms for other channels.
+    let vector = |c| Param::new("v", &[c]);
+    let norm = Some(Norm::Layer { weight: vector(12), bias: vector(13), eps: 1e-5 });
+    refused_shape(Linear { norm, ..linear(16) }.record(&mut b));
+    let group =
+        |groups| Some(Norm::Group { weight: vector(12), bias: vector(12), groups, eps: 1e-5, silu: true });
+    refused_shape(Conv2d { norm: group(5), ..conv() }.record(&mut b));
+    refused_shape(Conv2d { norm: group(0), ..conv() }.record(&mut b));
 }
 
 #[test]

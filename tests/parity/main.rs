@@ -8,6 +8,7 @@
 mod case;
 mod damaged;
 mod pictures;
+mod strips;
 #[path = "../goldens/weights.rs"]
 mod weights;
 

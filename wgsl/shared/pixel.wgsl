@@ -2,7 +2,8 @@
 {#- locate(workgroup) -> its group of rows; output_pixel(row) -> (batch row, y, x) of the window's first tap; source_pixel(corner, tap) ->
     the source's row in [N*H*W], or -1 outside. The virtual size is that after upsampling. Where there
     are phases, rows are those of the picture before its doubling, and `phase` moves the window. -#}
-{% macro define(taps, has_upsample, has_phases) %}
+{% macro define(taps, has_upsample, has_phases, has_strip) %}
+{% set first_line = "p.first_line" if has_strip else "0u" %}
 {% if has_phases %}
 // Row group of its phase, which is set here; groups past the last phase have no rows.
 fn locate(asked: u32) -> u32 {
@@ -11,7 +12,7 @@ fn locate(asked: u32) -> u32 {
 }
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
-    let y = i32(at / p.in_w + phase / 2u);
+    let y = i32({{ first_line }} + at / p.in_w + phase / 2u);
     return vec3<i32>(i32(row / p.positions), y - 1, i32(at % p.in_w + phase % 2u) - 1);
 }
 fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
@@ -29,7 +30,7 @@ fn locate(asked: u32) -> u32 {
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
     let pad = {{ 1 if taps == 9 else 0 }};
-    return vec3<i32>(i32(row / p.positions), i32(at / p.out_w * p.stride) - pad, i32(at % p.out_w * p.stride) - pad);
+    return vec3<i32>(i32(row / p.positions), i32(({{ first_line }} + at / p.out_w) * p.stride) - pad, i32(at % p.out_w * p.stride) - pad);
 }
 fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
     let iy = corner.y + i32(tap / 3u);

@@ -35,6 +35,10 @@ struct Params {
     group_c: u32,      // channels of a group
     norm_positions: u32, // pixels of a batch row of the input
 {% endif %}
+{% if has_strip %}
+    first_line: u32, // line of pixels that the rows begin with
+    y_at: u32,       // quads before them in the result
+{% endif %}
 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: {{ io.quads(x_dtype) }};
@@ -122,7 +126,7 @@ fn finish(row: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
     // Padding channels stay zero whatever was added.
     let channel = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     v = select(vec4<f32>(0.0), v, channel < vec4<u32>(p.out_c));
-    {{ io.store(out_dtype, "y", "at", "v") }}
+    {{ io.store(out_dtype, "y", "at + p.y_at" if has_strip else "at", "v") }}
     return v;
 }
 {% endif %}

@@ -37,26 +37,26 @@ demo tile text: 12 dispatches, 843264 B weights, 118272 B slots
 demo tile prompt: 4 dispatches, 262144 B weights, 0 B slots
 demo tile time: 11 dispatches, 1530880 B weights, 2304 B slots
 demo tile begin: 26 dispatches, 820736 B weights, 25165824 B slots
-demo tile denoise: 62 dispatches, 9076992 B weights, 5062912 B slots
-demo tile end: 31 dispatches, 1099280 B weights, 25427968 B slots
-demo tile frame: 119 dispatches, 27607296 B slots shared
-demo tile peak: 47449540 B
+demo tile denoise: 62 dispatches, 9076992 B weights, 4898816 B slots
+demo tile end: 31 dispatches, 1099280 B weights, 21233664 B slots
+demo tile frame: 119 dispatches, 26082560 B slots shared
+demo tile peak: 45924804 B
 demo lane text: 12 dispatches, 843264 B weights, 118272 B slots
 demo lane prompt: 4 dispatches, 262144 B weights, 0 B slots
 demo lane time: 11 dispatches, 1456768 B weights, 2304 B slots
 demo lane begin: 26 dispatches, 410368 B weights, 25165824 B slots
-demo lane denoise: 125 dispatches, 8473216 B weights, 5963776 B slots
-demo lane end: 31 dispatches, 550800 B weights, 25427968 B slots
-demo lane frame: 182 dispatches, 27459584 B slots shared
-demo lane peak: 45665092 B
+demo lane denoise: 125 dispatches, 8473216 B weights, 6291456 B slots
+demo lane end: 31 dispatches, 550800 B weights, 21233664 B slots
+demo lane frame: 182 dispatches, 26214400 B slots shared
+demo lane peak: 44419908 B
 sd-turbo tile text: 117 dispatches, 681674752 B weights, 1103872 B slots
 sd-turbo tile prompt: 16 dispatches, 51118080 B weights, 0 B slots
 sd-turbo tile time: 25 dispatches, 59892480 B weights, 7680 B slots
-sd-turbo tile begin: 38 dispatches, 2450192 B weights, 100663296 B slots
-sd-turbo tile denoise: 214 dispatches, 1677853456 B weights, 30745600 B slots
-sd-turbo tile end: 37 dispatches, 2622224 B weights, 100663296 B slots
-sd-turbo tile frame: 289 dispatches, 115680256 B slots shared
-sd-turbo tile peak: 2600969764 B
+sd-turbo tile begin: 43 dispatches, 2450192 B weights, 61603840 B slots
+sd-turbo tile denoise: 214 dispatches, 1677853456 B weights, 24273920 B slots
+sd-turbo tile end: 42 dispatches, 2622224 B weights, 59506688 B slots
+sd-turbo tile frame: 299 dispatches, 62118400 B slots shared
+sd-turbo tile peak: 2547407908 B
 ";
 
 /// The plans of a picture at 512x512 by name, in the order they run.

@@ -1,6 +1,9 @@
 //! 2-D convolution, 1×1 or 3×3, with everything that follows it fused.
 
+use std::ops::Range;
+
 use crate::error::{KernelError, shape_error};
+use crate::ops::check;
 use crate::ops::matmul::{Form, Matmul};
 use crate::ops::{Activation, Norm};
 use crate::plan::{Define, PlanBuilder, Variant};
@@ -47,8 +50,20 @@ pub struct Conv2d {
     pub activation: Activation,
     /// Whether a group norm reads the result: the kernel leaves its mean and variance where it can.
     pub statistics: bool,
+    /// A strip of the result instead of all of it (3×3, one batch row, neither time embedding nor statistics).
+    pub strip: Option<Strip>,
     /// Storage of the result; that of x when none.
     pub out_dtype: Option<DType>,
+}
+
+/// Rows of a convolution's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strip {
+    /// Which are computed; even ones from and to, behind a doubling.
+    pub rows: Range<u32>,
+    /// A tensor of the plan with the result's width, channels and storage that takes them, and the row there
+    /// of the first; a tensor of just these rows when none.
+    pub into: Option<(Tensor, u32)>,
 }
 
 /// A 1×1 convolution beside a 3×3 one: `concat(x, x2)·Wᵀ + bias`.
@@ -83,6 +98,7 @@ impl Conv2d {
             residual: None,
             activation: Activation::None,
             statistics: false,
+            strip: None,
             out_dtype: None,
         }
     }
@@ -93,8 +109,9 @@ impl Conv2d {
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         let (kernel, [virtual_h, virtual_w]) = self.check()?;
         let x = self.x.shape;
-        let out_size = [virtual_h.div_ceil(self.stride), virtual_w.div_ceil(self.stride)];
-        let out = Shape::new(x.n, out_size[0], out_size[1], self.weight.outer());
+        let whole = [virtual_h.div_ceil(self.stride), virtual_w.div_ceil(self.stride)];
+        let rows = self.strip.as_ref().map_or(0..whole[0], |strip| strip.rows.clone());
+        let out = Shape::new(x.n, rows.end.saturating_sub(rows.start), whole[1], self.weight.outer());
         let is_plain = self.stride == 1 && self.upsample.is_none();
         let is_doubled = self.stride == 1 && self.upsample == Some([2 * x.h, 2 * x.w]);
         let form = match kernel {
@@ -103,6 +120,7 @@ impl Conv2d {
             3 if is_plain && self.x2.is_none() && self.shortcut.is_none() && out.c <= 4 => Form::Narrow,
             _ => Form::Window,
         };
+        self.check_strip(form, whole[0], out)?;
         let taps = if form == Form::Phases { 4 } else { kernel * kernel };
         let product = Matmul {
             op: "conv2d",
@@ -118,6 +136,7 @@ impl Conv2d {
             activation: self.activation,
             is_gated: false,
             statistics: self.statistics,
+            strip: self.strip,
             out,
             out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
             taps,
@@ -133,6 +152,27 @@ impl Conv2d {
             },
         };
         product.record(plan)
+    }
+
+    /// Refuses a strip that the kernels of `form` cannot compute, of a result with `h` rows.
+    fn check_strip(&self, form: Form, h: u32, out: Shape) -> Result<(), KernelError> {
+        let Some(strip) = &self.strip else { return Ok(()) };
+        let is_plain = self.time_embedding.is_none() && self.shortcut.is_none() && !self.statistics;
+        if form == Form::Product || out.n != 1 || self.norm.is_some() || !is_plain {
+            let what = "a strip of a 1×1 kernel, of several batch rows, or with a norm".into();
+            return Err(KernelError::Unsupported { op: "conv2d".into(), what });
+        }
+        let Range { start, end } = strip.rows;
+        let is_odd = form == Form::Phases && (start % 2 != 0 || end % 2 != 0);
+        if start >= end || end > h || is_odd {
+            return Err(shape_error("conv2d", format!("rows of 0..{h}"), format!("{:?}", strip.rows)));
+        }
+        let Some((y, row)) = strip.into else { return Ok(()) };
+        let needed = Shape { h: row.saturating_add(out.h), ..out };
+        if y.shape != (Shape { h: y.shape.h.max(needed.h), ..out }) || y.shape.h < needed.h {
+            return Err(shape_error("conv2d", format!("a tensor with rows of {needed}"), y));
+        }
+        check::dtype("conv2d", y, self.out_dtype.unwrap_or(self.x.dtype))
     }
 
     /// Kernel size and the size of the input after upsampling.
@@ -164,6 +204,18 @@ impl Conv2d {
     }
 }
 
+/// Strips of a picture and of twice and half its size, and of few channels, into a tensor and without one.
+fn strips(plan: &mut PlanBuilder, x: Tensor) -> Result<(), KernelError> {
+    let conv = |o| Conv2d::new(x, Param::new("s0", &[o, 8, 3, 3]));
+    let strip = |rows, into| Some(Strip { rows, into });
+    let y = Conv2d { strip: strip(2..6, None), ..conv(12) }.record(plan)?;
+    Conv2d { strip: strip(1..3, Some((y, 1))), ..conv(12) }.record(plan)?;
+    Conv2d { strip: strip(0..2, None), stride: 2, ..conv(12) }.record(plan)?;
+    Conv2d { strip: strip(4..8, None), upsample: Some([16, 16]), ..conv(12) }.record(plan)?;
+    Conv2d { strip: strip(4..8, None), ..conv(3) }.record(plan)?;
+    Ok(())
+}
+
 /// Convolutions that hand statistics on, behind group norms of one input and of two, with shortcuts.
 fn normed(plan: &mut PlanBuilder, x: Tensor, out: DType) -> Result<(), KernelError> {
     let weight = |name, o, i| Param::new(name, &[o, i, 3, 3]);
@@ -193,7 +245,7 @@ fn normed(plan: &mut PlanBuilder, x: Tensor, out: DType) -> Result<(), KernelErr
 
 /// One of every kind of kernel that convolutions lead to.
 pub(crate) fn variants() -> Vec<Variant> {
-    super::check::recorded(|plan| {
+    check::recorded(|plan| {
         for (dtype, out) in [
             (DType::F32, DType::F32),
             (DType::F16, DType::F16),
@@ -224,6 +276,7 @@ pub(crate) fn variants() -> Vec<Variant> {
             Conv2d { residual: Some(residual), bias: Some(Param::new("b3", &[3])), ..narrow }.record(plan)?;
             Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;
             normed(plan, x, out)?;
+            strips(plan, x)?;
         }
         Ok(())
     })

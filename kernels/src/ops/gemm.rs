@@ -87,6 +87,7 @@ impl Linear {
             activation: self.activation,
             is_gated: self.is_gated,
             statistics: self.statistics,
+            strip: None,
             out,
             out_dtype: self.out_dtype.unwrap_or(self.x.dtype),
             taps: 1,

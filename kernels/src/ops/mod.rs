@@ -23,7 +23,7 @@ use crate::plan::Variant;
 
 pub use attention::Attention;
 pub use ceiling::{CopySweep, FmaChain};
-pub use conv2d::{Conv2d, Shortcut};
+pub use conv2d::{Conv2d, Shortcut, Strip};
 pub use embedding::Embedding;
 pub use gemm::Linear;
 pub use group_norm::GroupNorm;

@@ -18,7 +18,13 @@ pub struct AutoencoderConfig {
     pub decoder_blocks: Vec<u32>,
     /// Factor from encoded to diffusion latents.
     pub scaling_factor: f64,
+    /// Largest tensor of the finest level in bytes, [`STRIP_BYTES`]; larger ones are made in strips. Not in the
+    /// file.
+    pub strip_bytes: u64,
 }
+
+/// 512×512 pixels of 64 channels in f16 take two strips.
+pub const STRIP_BYTES: u64 = 16 << 20;
 
 impl AutoencoderConfig {
     /// Reads a `config.json`, `file` being its name in messages.
@@ -47,6 +53,7 @@ impl AutoencoderConfig {
             encoder_blocks,
             decoder_blocks,
             scaling_factor: f.positive("scaling_factor", 1.0)?,
+            strip_bytes: STRIP_BYTES,
         })
     }
     /// Pixels along the side of one latent cell.

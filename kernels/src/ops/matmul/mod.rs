@@ -5,7 +5,7 @@ mod operands;
 
 use std::cmp::Reverse;
 
-use super::conv2d::Shortcut;
+use super::conv2d::{Shortcut, Strip};
 use super::{Activation, Norm, check};
 use crate::error::{KernelError, shape_error};
 use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
@@ -73,6 +73,8 @@ pub(super) struct Matmul {
     pub is_gated: bool,
     /// Whether a group norm reads the result.
     pub statistics: bool,
+    /// Which rows of the result `out` are, and where they go.
+    pub strip: Option<Strip>,
     /// Shape of the result.
     pub out: Shape,
     /// Storage of the result.
@@ -108,7 +110,8 @@ impl Matmul {
         };
         let ([row_groups, folds, _], _) = check::fold(plan, self.phases() * row_tiles);
         let n_padded = self.columns().next_multiple_of(columns);
-        let y = plan.slot(self.out, self.out_dtype);
+        let into = self.strip.as_ref().and_then(|strip| strip.into);
+        let y = into.map_or_else(|| plan.slot(self.out, self.out_dtype), |(y, _)| y);
         let dispatch = Dispatch {
             label: self.weight.parts[0].0.trim_end_matches(".weight").to_string(),
             variant: self.variant(target, rows_per_lane, &fusion),
@@ -131,7 +134,7 @@ impl Matmul {
 
     /// Rows of the product; of one phase, where there are phases.
     fn rows(&self) -> u32 {
-        if self.form == Form::Phases { self.x.shape.rows() } else { self.out.rows() }
+        self.out.rows() / self.phases()
     }
 
     fn phases(&self) -> u32 {
@@ -232,6 +235,7 @@ impl Matmul {
             ("residual_dtype", dtype_of(self.residual)),
             ("activation", Define::Str(self.activation.name())),
             ("is_gated", Define::Bool(self.is_gated)),
+            ("has_strip", Define::Bool(self.strip.is_some())),
         ];
         defines.extend(fusion.defines());
         defines.extend(self.defines.iter().cloned());

@@ -110,6 +110,12 @@ impl Matmul {
             immediates.extend([quads(Some(shortcut.x)), quads(shortcut.x2)]);
         }
         immediates.extend(fusion.immediates(n_padded));
+        if let Some(strip) = &self.strip {
+            // Behind a doubling, rows are those of the picture before it.
+            let first = if self.form == Form::Phases { strip.rows.start / 2 } else { strip.rows.start };
+            let row_quads = self.out.w * self.out.pitch() / 4;
+            immediates.extend([first, strip.into.map_or(0, |(_, row)| row) * row_quads]);
+        }
         immediates
     }
 }
