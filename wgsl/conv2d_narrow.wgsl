@@ -8,7 +8,7 @@
 {% include "shared/product.wgsl" %}
 {% set threads = lanes if lanes else 64 %}
 {% if norm == "group" %}
-var<workgroup> sh_sums: array<f32, {{ threads }}>;
+var<workgroup> sh_sums: array<vec4<f32>, {{ threads }}>;
 {% set scratch = "sh_sums" %}
 {% include "shared/norm.wgsl" %}
 {% endif %}

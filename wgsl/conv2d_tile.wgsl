@@ -9,9 +9,9 @@
 {% include "shared/product.wgsl" %}
 {{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
 {{ tile.memory() }}
-{% if norm == "group" %}
 {% set threads = 256 %}
-{% set scratch = "sh_a" %}
+{% set scratch = "sh_b" %}
+{% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
 {% endif %}
 {% if has_statistics %}

@@ -5,9 +5,9 @@
 {% import "shared/tile.wgsl" as tile %}
 {% include "shared/product.wgsl" %}
 {{ tile.memory() }}
-{% if norm == "group" %}
 {% set threads = 256 %}
-{% set scratch = "sh_a" %}
+{% set scratch = "sh_b" %}
+{% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
 {% endif %}
 {% if has_statistics %}

@@ -108,6 +108,12 @@ pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
     let options = GpuOptions { adapter: adapter.clone(), ..Default::default() };
     let gpu = Gpu::open(&options).context("cannot open a device (`dreamglass devices` lists them)")?;
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
+    match gpu.matrices() {
+        Ok(matrices) => {
+            tracing::info!("products of f16 use matrix units, {0}x{0} at a time", matrices.fragment)
+        }
+        Err(why) => tracing::info!("products use no matrix units: {why}"),
+    }
     Ok(gpu)
 }
 

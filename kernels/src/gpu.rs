@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::counters::{Counters, Meters};
 use crate::error::KernelError;
 use crate::exec::Pipeline;
+use crate::matrices;
 use crate::plan::Variant;
-use crate::target::{Target, Tier};
+use crate::target::{Matrices, Target, Tier};
 
 /// How long a wait takes before the device counts as lost.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -34,6 +35,8 @@ pub struct GpuOptions {
     pub runtime_checks: bool,
     /// Kernel family to use instead of the adapter's own.
     pub tier: Option<Tier>,
+    /// Whether products leave the adapter's matrix units alone.
+    pub without_matrices: bool,
 }
 
 /// What is known of an adapter before it is opened.
@@ -70,6 +73,7 @@ struct Inner {
     queue: wgpu::Queue,
     summary: AdapterSummary,
     target: Target,
+    matrices: Result<Matrices, String>,
     runtime_checks: bool,
     failure: Arc<Mutex<Option<KernelError>>>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -156,6 +160,23 @@ fn choose(list: &[AdapterSummary], choice: &AdapterChoice) -> Result<usize, Kern
     })
 }
 
+/// What kernels are recorded for on such an adapter.
+fn target(summary: &AdapterSummary, limits: &wgpu::Limits, matrices: Option<Matrices>) -> Target {
+    Target {
+        tier: summary.tier,
+        lanes: if summary.subgroup_sizes[0] == summary.subgroup_sizes[1] {
+            summary.subgroup_sizes[0]
+        } else {
+            0
+        },
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        max_workgroups: limits.max_compute_workgroups_per_dimension,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        matrices,
+    }
+}
+
 impl Gpu {
     /// Opens an adapter with all it offers of what kernels use.
     ///
@@ -163,6 +184,25 @@ impl Gpu {
     /// [`KernelError::NoAdapter`] when none fits the choice, [`KernelError::Unsupported`] when it
     /// cannot run the tier asked for, [`KernelError::Device`] when the driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self, KernelError> {
+        let gpu = Self::open_once(options)?;
+        if gpu.0.matrices.is_err() {
+            return Ok(gpu);
+        }
+        match matrices::self_test(&gpu) {
+            Ok(()) => Ok(gpu),
+            Err(why) => {
+                drop(gpu);
+                let mut gpu = Self::open_once(&GpuOptions { without_matrices: true, ..options.clone() })?;
+                // Nobody else has it yet.
+                if let Some(inner) = Arc::get_mut(&mut gpu.0) {
+                    inner.matrices = Err(why.to_string());
+                }
+                Ok(gpu)
+            }
+        }
+    }
+    /// The device as the driver describes it; what its matrix units compute is not looked at.
+    fn open_once(options: &GpuOptions) -> Result<Self, KernelError> {
         let (instance, mut adapters) = enumerate();
         let list: Vec<AdapterSummary> = adapters.iter().enumerate().map(|(i, a)| summarise(i, a)).collect();
         let index = choose(&list, &options.adapter)?;
@@ -177,10 +217,14 @@ impl Gpu {
             }
             summary.tier = tier;
         }
-        let wanted = wgpu::Features::IMMEDIATES
+        let mut wanted = wgpu::Features::IMMEDIATES
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let matrices = matrices::offered(&adapter, &summary, options);
+        if matrices.is_ok() {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+        }
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {
@@ -188,22 +232,13 @@ impl Gpu {
             required_features: adapter.features() & wanted,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: matrices::experimental(matrices.is_ok()),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| KernelError::Device { message: format!("{}: {e}", summary.name) })?;
         let failure = watch(&device);
-        let target = Target {
-            tier: summary.tier,
-            lanes: if summary.subgroup_sizes[0] == summary.subgroup_sizes[1] {
-                summary.subgroup_sizes[0]
-            } else {
-                0
-            },
-            max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            max_workgroups: limits.max_compute_workgroups_per_dimension,
-            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        };
+        let target = target(&summary, &limits, matrices.as_ref().ok().copied());
         let runtime_checks = options.runtime_checks;
         Ok(Self(Arc::new(Inner {
             instance,
@@ -212,11 +247,19 @@ impl Gpu {
             queue,
             summary,
             target,
+            matrices,
             runtime_checks,
             failure,
             pipelines: Mutex::default(),
             meters: Arc::default(),
         })))
+    }
+    /// The matrix units that products of f16 use, or why they use none.
+    ///
+    /// # Errors
+    /// A sentence for a log: what is missing, or what they computed wrong.
+    pub fn matrices(&self) -> Result<Matrices, &str> {
+        self.0.matrices.as_ref().copied().map_err(String::as_str)
     }
     /// What was opened.
     pub fn summary(&self) -> &AdapterSummary {

@@ -33,6 +33,21 @@ pub struct Target {
     pub max_workgroups: u32,
     /// Storage buffers that one kernel may bind.
     pub max_storage_buffers: u32,
+    /// Bytes of workgroup memory that one kernel may have.
+    pub max_workgroup_bytes: u32,
+    /// Matrix units that products of f16 use on the [`Tier::Tile`].
+    pub matrices: Option<Matrices>,
+}
+
+/// Cooperative matrices: square fragments that a subgroup multiplies, f16 times f16 added up in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of a fragment: 8 or 16.
+    pub fragment: u32,
+    /// Whether fragments are read through arrays of vectors; Metal reads scalars only.
+    pub has_vectors: bool,
+    /// Lanes of a subgroup.
+    pub lanes: u32,
 }
 
 impl Target {
@@ -45,6 +60,8 @@ impl Target {
             max_binding_bytes: 128 << 20,
             max_workgroups: 65_535,
             max_storage_buffers: 16,
+            max_workgroup_bytes: 16 << 10,
+            matrices: None,
         }
     }
     /// The CPU-adapter tier with subgroups of `lanes`.

@@ -114,6 +114,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "wgpu",
         &[
             "kernels/src/gpu.rs",
+            "kernels/src/matrices.rs",
             "kernels/src/exec.rs",
             "kernels/src/submit.rs",
             "kernels/src/buffer.rs",

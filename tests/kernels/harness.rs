@@ -13,15 +13,23 @@ const POISONS: [u32; 2] = [0xffff_ffff, 0x7fc0_7e00];
 /// Name of the plan's output.
 const RESULT: &str = "result";
 
-/// One device for each tier that the default adapter runs, shared by all tests.
+/// One device for each tier that the default adapter runs, with and without its matrix units, shared by all tests.
 fn devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let open = |tier| Gpu::open(&GpuOptions { runtime_checks: true, tier, ..GpuOptions::default() });
-        let default = open(None).unwrap_or_else(|e| panic!("these tests need an adapter: {e}"));
-        let mut devices = vec![default];
+        let open = |tier, without_matrices| {
+            let options =
+                GpuOptions { runtime_checks: true, tier, without_matrices, ..GpuOptions::default() };
+            Gpu::open(&options).unwrap_or_else(|e| panic!("these tests need an adapter: {e}"))
+        };
+        let mut devices = vec![open(None, true)];
         if devices[0].target().tier == Tier::Lane {
-            devices.push(open(Some(Tier::Tile)).unwrap_or_else(|e| panic!("{e}")));
+            devices.push(open(Some(Tier::Tile), true));
+        }
+        let with_matrices = open(Some(Tier::Tile), false);
+        match with_matrices.matrices() {
+            Ok(_) => devices.push(with_matrices),
+            Err(why) => eprintln!("no test of matrix units: {why}"),
         }
         devices
     })

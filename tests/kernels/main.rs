@@ -7,6 +7,7 @@ mod embeddings;
 mod frames;
 mod fused;
 mod harness;
+mod matrices;
 mod norms;
 mod pictures;
 mod products;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use dreamglass_kernels::plan::Variant;
+use dreamglass_kernels::plan::{Define, Variant};
 use dreamglass_kernels::{ops, shader};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -19,13 +19,28 @@ const BINDINGS: usize = 7;
 /// The same where a group norm is fused, which is done only on adapters that bind as many.
 const FUSED_BINDINGS: usize = 11;
 
+/// Workgroup memory of adapters with matrix units.
+const MATRIX_WORKGROUP_BYTES: u32 = 48 << 10;
+
+fn uses_matrices(variant: &Variant) -> bool {
+    variant.stem.ends_with("_coop")
+}
+
+/// Whether fragments are read through vectors, which Metal's language cannot.
+fn has_vectors(variant: &Variant) -> bool {
+    variant.defines.contains(&("has_vectors", Define::Bool(true)))
+}
+
 fn checked(variant: &Variant) -> (naga::Module, ModuleInfo) {
     let wgsl = shader::render(variant).unwrap_or_else(|e| panic!("{variant}: {e}"));
     let module = naga::front::wgsl::parse_str(&wgsl)
         .unwrap_or_else(|e| panic!("{variant}: {}\n{wgsl}", e.emit_to_string(&wgsl)));
     // What every Vulkan, Metal and DirectX 12 adapter of wgpu offers; the last is unpack2x16float.
-    let capabilities =
+    let mut capabilities =
         Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if uses_matrices(variant) {
+        capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{variant}: {}", e.emit_to_string(&wgsl)));
@@ -38,12 +53,19 @@ fn translate(variant: &Variant, module: &naga::Module, info: &ModuleInfo) {
     let words = spv::write_vec(module, info, &options, None);
     assert!(words.is_ok_and(|w| !w.is_empty()), "{variant}: SPIR-V");
 
+    if uses_matrices(variant) && has_vectors(variant) {
+        return;
+    }
     let options = msl::Options { lang_version: (2, 4), ..Default::default() };
     let text = msl::write_string(module, info, &options, &msl::PipelineOptions::default());
     let (_, translated) = text.unwrap_or_else(|e| panic!("{variant}: MSL: {e}"));
     let names = translated.entry_point_names;
     assert!(names.iter().all(Result::is_ok) && names.len() == 1, "{variant}: MSL: {names:?}");
 
+    // DirectX 12 has none.
+    if uses_matrices(variant) {
+        return;
+    }
     let options = hlsl::Options {
         shader_model: hlsl::ShaderModel::V6_0,
         immediates_target: Some(hlsl::BindTarget { register: 0, space: 1, ..Default::default() }),
@@ -79,7 +101,8 @@ fn every_variant_fits_the_least_adapter() {
         let workgroup =
             module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
         let bytes: u32 = workgroup.map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
-        assert!(bytes <= WORKGROUP_BYTES, "{variant}: {bytes} bytes of workgroup memory");
+        let limit = if uses_matrices(&variant) { MATRIX_WORKGROUP_BYTES } else { WORKGROUP_BYTES };
+        assert!(bytes <= limit, "{variant}: {bytes} bytes of workgroup memory");
         if variant.stem.ends_with("_lane") {
             assert_eq!(bytes, 0, "{variant}: CPU adapters gain nothing from workgroup memory");
         }

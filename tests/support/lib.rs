@@ -45,17 +45,28 @@ impl WeightSource for Weights {
     }
 }
 
-/// The default adapter with runtime checks, opened once per tier.
+/// The default adapter with runtime checks and without matrix units, opened once per tier.
 ///
 /// # Panics
 /// When there is no adapter: these tests need a Vulkan driver, which `make test` installs.
 pub fn gpu(tier: Tier) -> Gpu {
     static GPUS: [OnceLock<Gpu>; 2] = [OnceLock::new(), OnceLock::new()];
-    let open = || {
-        let options = GpuOptions { runtime_checks: true, tier: Some(tier), ..Default::default() };
-        Gpu::open(&options).unwrap_or_else(|e| panic!("{tier:?}: {e}"))
-    };
-    GPUS[usize::from(tier == Tier::Tile)].get_or_init(open).clone()
+    GPUS[usize::from(tier == Tier::Tile)].get_or_init(|| open(tier, true)).clone()
+}
+
+/// A device for each tier that the default adapter runs, and one with its matrix units, where it has any.
+fn devices() -> Vec<Gpu> {
+    static MATRICES: OnceLock<Gpu> = OnceLock::new();
+    let with_matrices = MATRICES.get_or_init(|| open(Tier::Tile, false)).clone();
+    let mut devices: Vec<Gpu> = tiers().into_iter().map(gpu).collect();
+    devices.extend(with_matrices.matrices().is_ok().then_some(with_matrices.clone()));
+    devices
+}
+
+fn open(tier: Tier, without_matrices: bool) -> Gpu {
+    let options =
+        GpuOptions { runtime_checks: true, tier: Some(tier), without_matrices, ..Default::default() };
+    Gpu::open(&options).unwrap_or_else(|e| panic!("{tier:?}: {e}"))
 }
 
 /// The tiers that the default adapter runs.
@@ -79,9 +90,9 @@ pub fn on_tiers(
     check: impl Fn(Tier, &[f32]),
 ) {
     let weights = Weights(weights.iter().map(|(n, v)| ((*n).to_string(), v.to_vec())).collect());
-    for tier in tiers() {
+    for gpu in devices() {
+        let tier = gpu.target().tier;
         let run = || -> Result<Vec<Vec<f32>>, KernelError> {
-            let gpu = gpu(tier);
             let mut plan = PlanBuilder::new(gpu.target());
             let result = record(&mut plan)?;
             plan.output("result", result)?;

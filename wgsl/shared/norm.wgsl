@@ -1,7 +1,7 @@
 {#- Group normalisation of a product's input while it is read, for kernels with workgroup memory: means and
     factors of all groups from the statistics of every channel, then `normalised(q, v)`. -#}
-{#- Include: needs the defines of `Matmul::variant` and shared/product.wgsl; `scratch`, an array of f32 in
-    workgroup memory with a place for each of `threads` invocations. -#}
+{#- Include: needs the defines of `Matmul::variant` and shared/product.wgsl; `scratch`, quads in workgroup
+    memory, one for each of `threads` invocations. -#}
 @group(0) @binding(9) var<storage, read> statistics: array<f32>;
 {% if has_x2 %}
 @group(0) @binding(10) var<storage, read> statistics2: array<f32>;
@@ -25,12 +25,12 @@ fn statistic(n: u32, which: u32, c: u32) -> f32 {
 // The sum of `v` over the eight invocations that share a group.
 fn of_eight(thread: u32, v: f32) -> f32 {
     workgroupBarrier();
-    {{ scratch }}[thread] = v;
+    {{ scratch }}[thread].x = v;
     workgroupBarrier();
     let first = thread / 8u * 8u;
     var sum = 0.0;
     for (var i = 0u; i < 8u; i++) {
-        sum += {{ scratch }}[first + i];
+        sum += {{ scratch }}[first + i].x;
     }
     return sum;
 }

@@ -1,6 +1,6 @@
 {#- Include: mean and sum of squared deviations of every channel of the result, for the group norm that reads
     it, from the sums in registers. Each workgroup leaves those of its tile; the last one of a column of tiles
-    combines them. Needs shared/product.wgsl, shared/tile.wgsl. -#}
+    combines them. Needs shared/product.wgsl and `scratch`, 256 quads in workgroup memory. -#}
 // [N, 2, C] of all rows, then [N, tiles, 2, C]. Atomic, so that one workgroup sees what others wrote.
 @group(0) @binding(12) var<storage, read_write> result_statistics: array<atomic<u32>>;
 // Tiles that are done, of each column of tiles of each batch row; zeros before and after.
@@ -17,11 +17,11 @@ fn read_statistic(at: u32) -> f32 {
 // Sum over the sixteen rows of invocations that share a quad of columns.
 fn of_columns(local: u32, v: vec4<f32>) -> vec4<f32> {
     workgroupBarrier();
-    sh_b[local] = v;
+    {{ scratch }}[local] = v;
     workgroupBarrier();
     var sum = vec4<f32>(0.0);
     for (var i = 0u; i < 16u; i++) {
-        sum += sh_b[i * 16u + local % 16u];
+        sum += {{ scratch }}[i * 16u + local % 16u];
     }
     return sum;
 }
@@ -29,10 +29,10 @@ fn of_columns(local: u32, v: vec4<f32>) -> vec4<f32> {
 // Sum over the four invocations that share a column.
 fn of_four(local: u32, v: f32) -> f32 {
     workgroupBarrier();
-    sh_a[local] = v;
+    {{ scratch }}[local].x = v;
     workgroupBarrier();
     let first = local / 4u * 4u;
-    return sh_a[first] + sh_a[first + 1u] + sh_a[first + 2u] + sh_a[first + 3u];
+    return {{ scratch }}[first].x + {{ scratch }}[first + 1u].x + {{ scratch }}[first + 2u].x + {{ scratch }}[first + 3u].x;
 }
 
 // The tile whose first row is 64 * row_group, of quads from 16 * column on; each invocation has four rows of a

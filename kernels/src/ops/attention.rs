@@ -12,6 +12,9 @@ const fn lane_queries(quads: u32) -> u32 {
     if quads <= 20 { 2 } else { 1 }
 }
 
+/// Invocations of a workgroup of `attention_coop`.
+const COOP_THREADS: u32 = 256;
+
 /// `softmax(q·kᵀ·scale + mask)·v` per head; scores are never stored.
 ///
 /// Shapes: q `[N,H,W,heads·D]` (T = H·W queries), k and v `[N or 1, H',W', heads·D]` (S keys); a
@@ -115,6 +118,26 @@ impl Attention {
         Ok((tokens.with_c(q.c), d / 4))
     }
 
+    /// Queries and keys that a workgroup multiplies at a time where the target has matrix units for them.
+    fn blocks(&self, target: Target, quads: u32) -> Option<[u32; 2]> {
+        let matrices = target.matrices.filter(|_| target.tier == Tier::Tile)?;
+        let is_half = [self.q, self.k, self.v].iter().all(|columns| columns.tensor.dtype == DType::F16);
+        // Small heads would be mostly padding, few queries mostly empty blocks.
+        if !is_half
+            || quads < 8
+            || self.q.tensor.shape.positions() < 32
+            || !COOP_THREADS.is_multiple_of(matrices.lanes.max(1))
+        {
+            return None;
+        }
+        let wide = (4 * quads).next_multiple_of(matrices.fragment);
+        let bytes = |[block, keys]: [u32; 2]| {
+            2 * ((block + keys) * (wide + 8) + block * (keys + 8)) + 4 * (block * 64 + COOP_THREADS)
+        };
+        let fits = |blocks: &[u32; 2]| bytes(*blocks) <= target.max_workgroup_bytes;
+        [[64, 64], [64, 32], [32, 64], [32, 32]].into_iter().find(fits)
+    }
+
     /// The kernel, and the queries that one of its workgroups owns.
     fn variant(&self, target: Target, quads: u32) -> (Variant, u32) {
         let mut defines = vec![
@@ -124,6 +147,16 @@ impl Attention {
             ("v_dtype", check::define(self.v.tensor.dtype)),
             ("causal", Define::Bool(self.causal)),
         ];
+        if let (Some([block, keys_block]), Some(matrices)) = (self.blocks(target, quads), target.matrices) {
+            defines.extend([
+                ("fragment", Define::U32(matrices.fragment)),
+                ("has_vectors", Define::Bool(matrices.has_vectors)),
+                ("subgroups", Define::U32(COOP_THREADS / matrices.lanes)),
+                ("block", Define::U32(block)),
+                ("keys_block", Define::U32(keys_block)),
+            ]);
+            return (Variant { stem: "attention_coop", defines }, block);
+        }
         match target.tier {
             Tier::Lane => {
                 let queries = lane_queries(quads);

@@ -2,7 +2,7 @@
 
 use crate::error::{KernelError, shape_error};
 use crate::plan::{Define, PlanBuilder, Variant};
-use crate::target::Target;
+use crate::target::{Matrices, Target};
 use crate::tensor::{DType, Tensor};
 use crate::weight::Param;
 
@@ -69,7 +69,13 @@ pub(super) fn define(dtype: DType) -> Define {
 /// The distinct variants that `record` leads to on every tier.
 pub(super) fn recorded(record: impl Fn(&mut PlanBuilder) -> Result<(), KernelError>) -> Vec<Variant> {
     let mut variants = Vec::new();
-    for target in [Target::tile(), Target::lane(4), Target::lane(8), Target::lane(16)] {
+    let mut targets = vec![Target::tile(), Target::lane(4), Target::lane(8), Target::lane(16)];
+    // Matrix units as on NVIDIA and AMD, on Apple's, and on a CPU adapter.
+    for (fragment, has_vectors, lanes) in [(16, true, 32), (8, false, 32), (8, true, 8)] {
+        let matrices = Some(Matrices { fragment, has_vectors, lanes });
+        targets.push(Target { matrices, max_workgroup_bytes: 48 << 10, ..Target::tile() });
+    }
+    for target in targets {
         let mut plan = PlanBuilder::new(target);
         // The arguments are ours and fixed: a refusal is a bug in the op.
         record(&mut plan).expect("a listed variant records");

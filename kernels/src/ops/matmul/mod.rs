@@ -2,6 +2,7 @@
 
 mod fusion;
 mod operands;
+mod tiling;
 
 use std::cmp::Reverse;
 
@@ -14,6 +15,7 @@ use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
 use fusion::Fusion;
+use tiling::Tiling;
 
 /// Rows and columns of a workgroup tile of the [`Tier::Tile`] kernels.
 const TILE: u32 = 64;
@@ -94,10 +96,11 @@ impl Matmul {
         let fusion = self.fuse(plan)?;
         let target = plan.target();
         let rows_per_lane = self.rows_per_lane(target);
+        let tiling = self.tiling(target);
         let columns = match (self.form, target.tier) {
             (Form::Narrow, _) => 4,
             (_, Tier::Lane) => 4 * self.column_quads(target) * target.lanes,
-            (_, Tier::Tile) => TILE,
+            (_, Tier::Tile) => tiling.map_or(TILE, |tiling| tiling.columns),
         };
         let rows = self.rows();
         let row_tiles = match (self.form, target.tier) {
@@ -106,7 +109,7 @@ impl Matmul {
                 (self.out.n * self.out.h * self.out.w.div_ceil(rows_per_lane)).div_ceil(threads)
             }
             (_, Tier::Lane) => rows.div_ceil(rows_per_lane * target.lanes),
-            (_, Tier::Tile) => rows.div_ceil(TILE),
+            (_, Tier::Tile) => rows.div_ceil(tiling.map_or(TILE, |tiling| tiling.rows)),
         };
         let ([row_groups, folds, _], _) = check::fold(plan, self.phases() * row_tiles);
         let n_padded = self.columns().next_multiple_of(columns);
@@ -114,7 +117,7 @@ impl Matmul {
         let y = into.map_or_else(|| plan.slot(self.out, self.out_dtype), |(y, _)| y);
         let dispatch = Dispatch {
             label: self.weight.parts[0].0.trim_end_matches(".weight").to_string(),
-            variant: self.variant(target, rows_per_lane, &fusion),
+            variant: self.variant(target, rows_per_lane, tiling, &fusion),
             bindings: self.bindings(plan, columns, y, &fusion),
             immediates: self.immediates(row_groups, row_tiles, n_padded, &fusion),
             grid: [row_groups, self.columns().div_ceil(columns), folds],
@@ -217,7 +220,13 @@ impl Matmul {
         if self.x.dtype == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
-    fn variant(&self, target: Target, rows_per_lane: u32, fusion: &Fusion) -> Variant {
+    fn variant(
+        &self,
+        target: Target,
+        rows_per_lane: u32,
+        tiling: Option<Tiling>,
+        fusion: &Fusion,
+    ) -> Variant {
         let dtype_of = |t: Option<Tensor>| check::define(t.map_or(DType::F32, |t| t.dtype));
         let mut defines = vec![
             ("x_dtype", check::define(self.x.dtype)),
@@ -239,6 +248,10 @@ impl Matmul {
         ];
         defines.extend(fusion.defines());
         defines.extend(self.defines.iter().cloned());
+        if let Some(tiling) = tiling {
+            defines.extend(tiling.defines());
+            return Variant { stem: "product_coop", defines };
+        }
         let lanes = if target.tier == Tier::Lane { target.lanes } else { 0 };
         if self.form == Form::Narrow {
             defines.extend([("lanes", Define::U32(lanes)), ("pixels", Define::U32(rows_per_lane))]);
