@@ -2,6 +2,7 @@
 
 mod attention;
 mod ceilings;
+mod checks;
 mod elementwise;
 mod embeddings;
 mod frames;
