@@ -7,6 +7,7 @@ use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Siz
 
 use crate::cli::{EngineArgs, Precision, StyleArgs};
 use crate::failure::bad_input;
+use crate::kernel_cache::KernelCache;
 use crate::model::Looks;
 use crate::preset::{self, Configuration, Preset};
 
@@ -106,8 +107,12 @@ pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
 /// Opens the device.
 pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
     let options = GpuOptions { adapter: adapter.clone(), ..Default::default() };
-    let gpu = Gpu::open(&options).context("cannot open a device (`dreamglass devices` lists them)")?;
+    let gpu = Gpu::open_with(&options, KernelCache::of_user())
+        .context("cannot open a device (`dreamglass devices` lists them)")?;
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
+    if gpu.is_warm() {
+        tracing::info!("kernels of an earlier run were found");
+    }
     match gpu.matrices() {
         Ok(matrices) => {
             tracing::info!("products of f16 use matrix units, {0}x{0} at a time", matrices.fragment)

@@ -8,6 +8,7 @@ mod failure;
 mod ffmpeg;
 mod hub;
 mod interrupt;
+mod kernel_cache;
 mod live;
 mod model;
 mod parameters;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::buffer::{Buffer, GUARD_BYTES, allocate, read_buffer};
 use crate::error::{KernelError, shape_error};
 use crate::gpu::Gpu;
-use crate::plan::{Dispatch, Operand, Plan, Storage, Variant};
-use crate::shader::{self, Reflection};
+use crate::pipelines::{self, Pipeline};
+use crate::plan::{Dispatch, Operand, Plan, Storage};
+use crate::shader::Reflection;
 use crate::slots::SlotPool;
 use crate::submit::Submission;
 use crate::weight::{Weight, WeightSource};
@@ -23,14 +24,6 @@ pub struct WeightCache {
     slots: SlotPool,
 }
 
-/// A compiled kernel.
-#[derive(Debug)]
-pub(crate) struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-    reflection: Reflection,
-}
-
 /// A dispatch with everything that it binds.
 pub(crate) struct Step {
     pipeline: Arc<Pipeline>,
@@ -42,7 +35,7 @@ pub(crate) struct Step {
 impl Step {
     /// Records the dispatch.
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass) {
-        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_pipeline(&self.pipeline.compiled);
         pass.set_bind_group(0, &self.bind_group, &[]);
         if !self.immediates.is_empty() {
             pass.set_immediates(0, bytemuck::cast_slice(&self.immediates));
@@ -81,6 +74,7 @@ impl Executable {
             weights.push(cache.weight(gpu, weight, source)?);
         }
         let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
+        pipelines::compile_all(gpu, executable.plan.dispatches.iter().map(|d| &d.variant))?;
         let dispatches = std::mem::take(&mut executable.plan.dispatches);
         for dispatch in &dispatches {
             let step = executable.prepare(dispatch, &weights)?;
@@ -148,7 +142,7 @@ impl Executable {
         Ok(true)
     }
     fn prepare(&self, dispatch: &Dispatch, weights: &[Buffer]) -> Result<Step, KernelError> {
-        let pipeline = pipeline(&self.gpu, &dispatch.variant)?;
+        let pipeline = pipelines::pipeline(&self.gpu, &dispatch.variant)?;
         check_interface(dispatch, &pipeline.reflection)?;
         let mut entries = Vec::with_capacity(dispatch.bindings.len());
         for info in &pipeline.reflection.bindings {
@@ -249,71 +243,5 @@ impl WeightCache {
         gpu.queue().write_buffer(&buffer, 0, &packed);
         weights.insert(weight.clone(), buffer.clone());
         Ok(buffer)
-    }
-}
-
-/// The compiled kernel of a variant, compiled at most once per device.
-fn pipeline(gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, KernelError> {
-    let mut pipelines = gpu.pipelines().lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pipeline) = pipelines.get(variant) {
-        return Ok(Arc::clone(pipeline));
-    }
-    let pipeline = Arc::new(compile(gpu, variant)?);
-    gpu.meters().count_pipeline();
-    pipelines.insert(variant.clone(), Arc::clone(&pipeline));
-    Ok(pipeline)
-}
-
-fn compile(gpu: &Gpu, variant: &Variant) -> Result<Pipeline, KernelError> {
-    let wgsl = shader::render(variant)?;
-    let reflection = shader::reflect(variant, &wgsl)?;
-    let device = gpu.device();
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let source = wgpu::ShaderSource::Wgsl(wgsl.into());
-    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(variant.stem), source };
-    let module = if gpu.runtime_checks() {
-        device.create_shader_module(descriptor)
-    } else {
-        // SAFETY: kernels index within the shapes that their op checked when recording, and the
-        // same kernels are tested with checks on, poisoned buffers and guard words.
-        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-    };
-    let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection.bindings.iter().map(layout_entry).collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(variant.stem),
-        entries: &entries,
-    });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(variant.stem),
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: reflection.immediate_bytes,
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(variant.stem),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    });
-    match pollster::block_on(scope.pop()) {
-        Some(error) => Err(KernelError::Compile { variant: variant.to_string(), message: error.to_string() }),
-        None => Ok(Pipeline { pipeline, layout, reflection }),
-    }
-}
-
-fn layout_entry(info: &shader::BindingInfo) -> wgpu::BindGroupLayoutEntry {
-    wgpu::BindGroupLayoutEntry {
-        binding: info.binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage { read_only: !info.writable },
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
-        count: None,
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::counters::{Counters, Meters};
 use crate::error::KernelError;
-use crate::exec::Pipeline;
 use crate::matrices;
+use crate::pipelines::{Kept, Pipeline, PipelineStore};
 use crate::plan::Variant;
 use crate::target::{Matrices, Target, Tier};
 
@@ -76,8 +76,20 @@ struct Inner {
     matrices: Result<Matrices, String>,
     runtime_checks: bool,
     failure: Arc<Mutex<Option<KernelError>>>,
+    kept: Option<Kept>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     meters: Arc<Meters>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let pipelines = self.pipelines.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // A lost device has nothing to hand out.
+        let is_lost = self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if let Some(kept) = self.kept.as_ref().filter(|_| !is_lost && !pipelines.is_empty()) {
+            kept.save();
+        }
+    }
 }
 
 /// An open device. Clones share it.
@@ -184,7 +196,17 @@ impl Gpu {
     /// [`KernelError::NoAdapter`] when none fits the choice, [`KernelError::Unsupported`] when it
     /// cannot run the tier asked for, [`KernelError::Device`] when the driver refuses.
     pub fn open(options: &GpuOptions) -> Result<Self, KernelError> {
-        let gpu = Self::open_once(options)?;
+        Self::open_with(options, None)
+    }
+    /// The same, with compiled kernels from `store`; new ones are handed there when the device is closed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        options: &GpuOptions,
+        store: Option<Arc<dyn PipelineStore>>,
+    ) -> Result<Self, KernelError> {
+        let gpu = Self::open_once(options, store.clone())?;
         if gpu.0.matrices.is_err() {
             return Ok(gpu);
         }
@@ -192,7 +214,8 @@ impl Gpu {
             Ok(()) => Ok(gpu),
             Err(why) => {
                 drop(gpu);
-                let mut gpu = Self::open_once(&GpuOptions { without_matrices: true, ..options.clone() })?;
+                let without = GpuOptions { without_matrices: true, ..options.clone() };
+                let mut gpu = Self::open_once(&without, store)?;
                 // Nobody else has it yet.
                 if let Some(inner) = Arc::get_mut(&mut gpu.0) {
                     inner.matrices = Err(why.to_string());
@@ -202,7 +225,7 @@ impl Gpu {
         }
     }
     /// The device as the driver describes it; what its matrix units compute is not looked at.
-    fn open_once(options: &GpuOptions) -> Result<Self, KernelError> {
+    fn open_once(options: &GpuOptions, store: Option<Arc<dyn PipelineStore>>) -> Result<Self, KernelError> {
         let (instance, mut adapters) = enumerate();
         let list: Vec<AdapterSummary> = adapters.iter().enumerate().map(|(i, a)| summarise(i, a)).collect();
         let index = choose(&list, &options.adapter)?;
@@ -219,6 +242,7 @@ impl Gpu {
         }
         let mut wanted = wgpu::Features::IMMEDIATES
             | wgpu::Features::SUBGROUP
+            | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let matrices = matrices::offered(&adapter, &summary, options);
@@ -240,6 +264,7 @@ impl Gpu {
         let failure = watch(&device);
         let target = target(&summary, &limits, matrices.as_ref().ok().copied());
         let runtime_checks = options.runtime_checks;
+        let kept = store.and_then(|store| Kept::new(&device, &adapter.get_info(), store));
         Ok(Self(Arc::new(Inner {
             instance,
             adapter,
@@ -250,9 +275,18 @@ impl Gpu {
             matrices,
             runtime_checks,
             failure,
+            kept,
             pipelines: Mutex::default(),
             meters: Arc::default(),
         })))
+    }
+    /// The driver's cache of compiled kernels, where it hands one out and a store was given.
+    pub(crate) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.0.kept.as_ref().map(|kept| &kept.cache)
+    }
+    /// Whether kernels compiled in an earlier run were found.
+    pub fn is_warm(&self) -> bool {
+        self.0.kept.as_ref().is_some_and(|kept| kept.is_warm)
     }
     /// The matrix units that products of f16 use, or why they use none.
     ///

@@ -15,6 +15,7 @@ pub mod gpu;
 mod matrices;
 pub mod memory;
 pub mod ops;
+mod pipelines;
 pub mod plan;
 pub mod profile;
 pub mod readback;
@@ -28,6 +29,7 @@ pub mod weight;
 
 pub use counters::Counters;
 pub use error::KernelError;
+pub use pipelines::PipelineStore;
 pub use plan::{Plan, PlanBuilder};
 pub use target::{Matrices, Target, Tier};
 pub use tensor::{Columns, DType, Shape, Tensor};

@@ -51,6 +51,11 @@ const SOURCES: &[(&str, &str)] = &[
     ("conv2d_tile.wgsl", include_str!("../../wgsl/conv2d_tile.wgsl")),
 ];
 
+/// Every file of `wgsl/` with its path: what a compiled kernel may be made from.
+pub(crate) fn sources() -> &'static [(&'static str, &'static str)] {
+    SOURCES
+}
+
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| {

@@ -115,6 +115,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "kernels/src/gpu.rs",
             "kernels/src/matrices.rs",
+            "kernels/src/pipelines.rs",
             "kernels/src/exec.rs",
             "kernels/src/submit.rs",
             "kernels/src/buffer.rs",

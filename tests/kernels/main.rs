@@ -11,6 +11,7 @@ mod harness;
 mod matrices;
 mod norms;
 mod pictures;
+mod pipelines;
 mod products;
 mod profiles;
 mod refusals;

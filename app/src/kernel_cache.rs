@@ -1,0 +1,171 @@
+//! Compiled kernels on disk: the next start finds what the driver made of them.
+//!
+//! One file for each adapter, driver and set of kernels, in the folder for caches or in `DREAMGLASS_KERNEL_CACHE`,
+//! which turns it off when it says `off`. Nothing here fails a run: what cannot be read or written is a warning.
+
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dreamglass_engine::kernels::PipelineStore;
+use etcetera::{BaseStrategy, choose_base_strategy};
+
+/// What a file begins with; behind it, a checksum of 8 bytes and the data.
+const MAGIC: &[u8] = b"dreamglass kernels 1\n";
+/// Largest file that is read or written: drivers keep some kilobytes a kernel.
+const MAX_BYTES: usize = 256 << 20;
+/// Files that stay, the newest: of other adapters, drivers and versions.
+const MAX_FILES: usize = 8;
+
+/// The folder of compiled kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelCache {
+    folder: PathBuf,
+}
+
+impl KernelCache {
+    /// The user's, unless the environment names another, or none.
+    pub fn of_user() -> Option<Arc<dyn PipelineStore>> {
+        let folder = match env::var_os("DREAMGLASS_KERNEL_CACHE") {
+            Some(word) if word.is_empty() || word == "off" => return None,
+            Some(folder) => PathBuf::from(folder),
+            None => choose_base_strategy().ok()?.cache_dir().join("dreamglass").join("kernels"),
+        };
+        Some(Arc::new(Self { folder }))
+    }
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.bin"))
+    }
+    fn write(&self, key: &str, data: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        // Two programs that end at once each write a file of their own; the last one's stays.
+        let mut file = tempfile::Builder::new().prefix(".kernels").tempfile_in(&self.folder)?;
+        let bytes = [MAGIC, &checksum(data), data].concat();
+        io::Write::write_all(&mut file, &bytes)?;
+        file.persist(self.path(key)).map_err(|e| e.error)?;
+        self.tidy()
+    }
+    /// Removes all but the newest files.
+    fn tidy(&self) -> io::Result<()> {
+        let is_ours = |path: &PathBuf| path.extension().is_some_and(|e| e == "bin");
+        let files = fs::read_dir(&self.folder)?.flatten().map(|entry| entry.path()).filter(is_ours);
+        let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
+        files.sort();
+        let old = files.len().saturating_sub(MAX_FILES);
+        files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+impl PipelineStore for KernelCache {
+    fn load(&self, key: &str) -> Option<Vec<u8>> {
+        let path = self.path(key);
+        match read(&path) {
+            Ok(data) => Some(data),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!("{}: {error}; kernels are compiled anew", path.display());
+                None
+            }
+        }
+    }
+    fn save(&self, key: &str, data: &[u8]) {
+        let is_new = || read(&self.path(key)).map_or(true, |old| old != data);
+        if data.len() > MAX_BYTES || !is_new() {
+            return;
+        }
+        if let Err(error) = self.write(key, data) {
+            tracing::warn!("{}: {error}; compiled kernels are not kept", self.folder.display());
+        }
+    }
+}
+
+fn checksum(data: &[u8]) -> [u8; 8] {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish().to_le_bytes()
+}
+
+/// What a file holds, if it is whole.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    let file = fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 64).read_to_end(&mut bytes)?;
+    let Some(rest) = bytes.strip_prefix(MAGIC) else { return wrong("is no file of compiled kernels") };
+    match rest.split_at_checked(8) {
+        Some((sum, data)) if sum == checksum(data) => Ok(data.to_vec()),
+        _ => wrong("is damaged: its checksum is another"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, KernelCache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = KernelCache { folder: folder.path().join("new") };
+        (folder, cache)
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let (_folder, cache) = cache();
+        assert_eq!(cache.load("a"), None);
+        for data in [&b"one"[..], b"", &[7; 100_000]] {
+            cache.save("a", data);
+            assert_eq!(cache.load("a").as_deref(), Some(data));
+        }
+        assert_eq!(cache.load("b"), None);
+        let names: Vec<_> = fs::read_dir(&cache.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["a.bin"]);
+    }
+
+    #[test]
+    fn damaged_files_are_ignored_and_replaced() {
+        let (_folder, cache) = cache();
+        cache.save("a", b"compiled");
+        let whole = fs::read(cache.path("a")).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() - 1] ^= 1;
+        for bytes in [&whole[..whole.len() - 1], &whole[..MAGIC.len() + 3], &flipped, b"", b"rubbish"] {
+            fs::write(cache.path("a"), bytes).unwrap();
+            assert_eq!(cache.load("a"), None, "{bytes:?}");
+            cache.save("a", b"again");
+            assert_eq!(cache.load("a").as_deref(), Some(&b"again"[..]));
+        }
+    }
+
+    #[test]
+    fn old_files_go_and_a_folder_that_cannot_be_written_is_no_failure() {
+        let (folder, cache) = cache();
+        for number in 0..2 * MAX_FILES {
+            cache.save(&format!("k{number}"), b"data");
+        }
+        assert_eq!(fs::read_dir(&cache.folder).unwrap().count(), MAX_FILES);
+        let file = folder.path().join("file");
+        fs::write(&file, b"not a folder").unwrap();
+        let cache = KernelCache { folder: file };
+        cache.save("a", b"data");
+        assert_eq!(cache.load("a"), None);
+    }
+
+    #[test]
+    fn two_savers_leave_one_whole_file() {
+        let (_folder, cache) = cache();
+        std::thread::scope(|scope| {
+            for byte in 0..4u8 {
+                let cache = &cache;
+                scope.spawn(move || (0..20).for_each(|_| cache.save("a", &[byte; 5000])));
+            }
+        });
+        let data = cache.load("a").unwrap();
+        assert!(data.len() == 5000 && data.iter().all(|byte| *byte == data[0]));
+    }
+}
