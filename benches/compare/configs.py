@@ -84,13 +84,25 @@ def _scheduler(kind, **more):
 
 def _sd_turbo(scale):
     channels, heads, width = [320, 640, 1280, 1280], [5, 10, 20, 20], 1024
-    text = {"intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 23, "vocab_size": 49408}
+    text = {
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 23,
+        "vocab_size": 49408,
+    }
     if scale == "small":
         channels, heads, width = [64, 128, 256, 256], [1, 2, 4, 4], 128
-        text = {"intermediate_size": 256, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 2048}
+        text = {
+            "intermediate_size": 256,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "vocab_size": 2048,
+        }
     return {
         "unet": _unet(
-            attention_head_dim=heads, block_out_channels=channels, cross_attention_dim=width,
+            attention_head_dim=heads,
+            block_out_channels=channels,
+            cross_attention_dim=width,
             use_linear_projection=True,
         ),
         "text_encoder": _text(hidden_act="gelu", hidden_size=width, projection_dim=512, **text),
@@ -101,16 +113,31 @@ def _sd_turbo(scale):
 
 def _lcm_sd15(scale):
     channels, width = [320, 640, 1280, 1280], 768
-    text = {"intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12, "vocab_size": 49408}
+    text = {
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "vocab_size": 49408,
+    }
     if scale == "small":
         channels, width = [64, 128, 256, 256], 96
-        text = {"intermediate_size": 192, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 2048}
+        text = {
+            "intermediate_size": 192,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "vocab_size": 2048,
+        }
     return {
         "unet": _unet(
-            attention_head_dim=8, block_out_channels=channels, cross_attention_dim=width, time_cond_proj_dim=256,
+            attention_head_dim=8,
+            block_out_channels=channels,
+            cross_attention_dim=width,
+            time_cond_proj_dim=256,
         ),
         "text_encoder": _text(hidden_act="quick_gelu", hidden_size=width, projection_dim=width, **text),
-        "scheduler": _scheduler("LCMScheduler", clip_sample=False, original_inference_steps=50, set_alpha_to_one=True),
+        "scheduler": _scheduler(
+            "LCMScheduler", clip_sample=False, original_inference_steps=50, set_alpha_to_one=True
+        ),
         "pad_token": "<|endoftext|>",
     }
 

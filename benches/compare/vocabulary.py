@@ -46,7 +46,11 @@ def files(size, pad):
     vocab, merges = make(size)
     marks = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": pad}
     config = {
-        **marks, "add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77,
+        **marks,
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": 77,
         "tokenizer_class": "CLIPTokenizer",
     }
     return {

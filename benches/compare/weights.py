@@ -23,7 +23,7 @@ SPARE = 256 << 20
 
 EXAMPLES = """\
 examples:
-  weights.py models                                both models, 2.5 GB each or so
+  weights.py models                                both models, 4.4 GB
   weights.py models --models sd-turbo
   weights.py models --scale small                  the same structure in a few MB, for dry runs
   dreamglass bench --model models/sd-turbo-full --size 512x512 --steps 1
@@ -34,7 +34,7 @@ values.py). A finished model is left as it is; a folder that this program did no
 exit codes: 0 done, 1 it failed, 2 bad arguments, 130 ended by Ctrl-C."""
 
 
-class Refused(Exception):
+class Refused(RuntimeError):
     """A reason to stop, for the user."""
 
 
@@ -45,7 +45,12 @@ def folder(out, name, scale):
 
 def marker(name, scale):
     """What the marker of a finished model holds."""
-    return {"made_by": "dreamglass benches/compare/weights.py", "version": VERSION, "model": name, "scale": scale}
+    return {
+        "made_by": "dreamglass benches/compare/weights.py",
+        "version": VERSION,
+        "model": name,
+        "scale": scale,
+    }
 
 
 def state(path, name, scale):
@@ -176,11 +181,17 @@ def arguments():
     )
     parser.add_argument("out", metavar="DIR", type=Path, help="folder that the models' folders go to")
     parser.add_argument(
-        "--models", nargs="+", metavar="NAME", choices=list(configs.MODELS), default=list(configs.MODELS),
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        choices=list(configs.MODELS),
+        default=list(configs.MODELS),
         help=f"which models: {', '.join(configs.MODELS)} (default: all)",
     )
     parser.add_argument(
-        "--scale", choices=configs.SCALES, default="full",
+        "--scale",
+        choices=configs.SCALES,
+        default="full",
         help="full: the published sizes; small: the same structure, narrow (default: full)",
     )
     return parser.parse_args()
