@@ -14,7 +14,7 @@ WIDTHS := 128 256 512
 TOOLS := $(CURDIR)/target/tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test setup setup-test format lints spelling licences widths tests peers browser
+.PHONY: run test compare compare-test setup setup-test format lints spelling licences widths tests peers browser
 .SILENT:
 
 run: setup
@@ -35,8 +35,21 @@ test: setup-test
 	$(MAKE) lints
 	$(MAKE) widths
 	$(MAKE) tests
+	$(MAKE) compare-test
 	$(MAKE) peers
 	$(MAKE) browser
+
+# Dreamglass beside its peers: ARGS="--models sd-turbo --steps 1". benches/compare/README.md says what is needed.
+compare: setup
+	test -d target/compare/venv || python3 -m venv target/compare/venv
+	target/compare/venv/bin/python -m pip install -q --disable-pip-version-check numpy
+	target/compare/venv/bin/python -m pip install -q --disable-pip-version-check -r benches/compare/requirements.txt \
+		|| echo "not all of benches/compare/requirements.txt could be installed: those peers will be skipped"
+	target/compare/venv/bin/python benches/compare/compare.py --build $(ARGS)
+
+compare-test:
+	echo "== the comparison's own tests"
+	cd benches/compare && $(TOOLS)/bin/python -m unittest
 
 setup:
 	.ci/setup run
