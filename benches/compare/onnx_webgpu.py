@@ -110,7 +110,8 @@ def session(data):
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if PROVIDER in ort.get_available_providers():
-        return ort.InferenceSession(data, options, providers=[PROVIDER])
+        # Its second try without the provider would hide why the first one failed.
+        return ort.InferenceSession(data, options, providers=[PROVIDER], enable_fallback=0)
     try:
         import onnxruntime_ep_webgpu as plugin  # only some installations have it
     except ImportError:

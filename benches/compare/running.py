@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 # Seconds that a process has to end by itself before it is killed.
 GRACE = 10.0
@@ -46,7 +45,6 @@ def run(command, log, limit, env=None, cwd=None, reason=last_line):
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [str(word) for word in command]
     out_path = log.with_suffix(".out")
-    begun = time.monotonic()
     with open(out_path, "wb") as out, open(log, "wb") as err:
         err.write(f"$ {' '.join(command)}\n".encode())
         err.flush()
@@ -73,9 +71,8 @@ def run(command, log, limit, env=None, cwd=None, reason=last_line):
     text = out_path.read_text(errors="replace")
     if process.returncode != 0:
         said = log.read_text(errors="replace").split("\n", 1)[1]
-        took = time.monotonic() - begun
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
-        raise Skip(f"{reason(said if said.strip() else text)} ({how} after {took:.0f} s; {log.name})")
+        raise Skip(f"{reason(said if said.strip() else text)} ({how})")
     return text
 
 

@@ -38,21 +38,19 @@ def number(value, digits=3):
     return f"{value:.0f}"
 
 
-def render(head, rows):
-    """A Markdown table whose columns are padded to one width each."""
+def render(head, rows, left):
+    """A Markdown table whose columns are padded to one width each; those of the indices `left` start left."""
     cells = [[str(cell).replace("|", "/").replace("\n", " ") for cell in row] for row in [head, *rows]]
     widths = [max(len(row[ix]) for row in cells) for ix in range(len(head))]
 
     def line(row):
         padded = [
-            cell.ljust(width) if ix in (0, len(head) - 1) else cell.rjust(width)
+            cell.ljust(width) if ix in left else cell.rjust(width)
             for ix, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return f"| {' | '.join(padded)} |"
 
-    rule = "|".join(
-        "-" * (w + 2) if ix in (0, len(head) - 1) else "-" * (w + 1) + ":" for ix, w in enumerate(widths)
-    )
+    rule = "|".join("-" * (w + 2) if ix in left else "-" * (w + 1) + ":" for ix, w in enumerate(widths))
     return "\n".join([line(cells[0]), f"|{rule}|", *map(line, cells[1:])])
 
 
@@ -103,7 +101,7 @@ def frames(peers):
             number(ratio(rounds, base, "fps", is_rate=True)),
         ]
         rows.append([name, *cells, number(middle(rounds, "cold_s")), how(rounds)])
-    return render(FRAMES_HEAD, rows)
+    return render(FRAMES_HEAD, rows, left=(0, len(FRAMES_HEAD) - 1))
 
 
 def kernels(shapes):
@@ -130,7 +128,7 @@ def kernels(shapes):
     for title in shapes:
         rows.append([title, *(cell(title, peer) for peer in peers)])
     lines = [f"[{ix}] skipped {text}" for ix, text in enumerate(notes, 1)]
-    return "\n".join([render(["shape", *peers], rows), *([""] + lines if lines else [])])
+    return "\n".join([render(["shape", *peers], rows, left=(0,)), *([""] + lines if lines else [])])
 
 
 def machine(facts):

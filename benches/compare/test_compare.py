@@ -138,7 +138,7 @@ class Running(unittest.TestCase):
 
     def test_failures_are_reasons(self):
         self.assertEqual(self.run_python("print('fine')"), "fine\n")
-        with self.assertRaisesRegex(running.Skip, r"ValueError: bad \(exit code 1 .*x.log"):
+        with self.assertRaisesRegex(running.Skip, r"ValueError: bad \(exit code 1\)"):
             self.run_python("raise ValueError('bad')")
         with self.assertRaisesRegex(running.Skip, "signal 9"):
             self.run_python("import os; os.kill(os.getpid(), 9)")
