@@ -13,6 +13,7 @@ A peer is a function from a `Job` and the `Tools` to figures, or a `Skip` with t
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
 import struct
@@ -41,8 +42,12 @@ class Job:
     @property
     def title(self):
         """How it is shown."""
-        width, height = self.size
-        return f"{self.model}, {width}x{height}, {self.steps} step{'s' if self.steps > 1 else ''}"
+        return f"{self.model}, {self.shape}, {self.steps} step{'s' if self.steps > 1 else ''}"
+
+    @property
+    def shape(self):
+        """WxH."""
+        return f"{self.size[0]}x{self.size[1]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +69,16 @@ class Tools:
 
     def log(self, peer, job):
         """The file of a run."""
-        return self.logs / f"{peer}-{job.model}-{job.size[0]}x{job.size[1]}-{job.steps}.log"
+        return self.logs / f"{peer}-{job.model}-{job.shape}-{job.steps}.log"
+
+
+def options(**values):
+    """A command's options: `--name value`, `--name` for True, nothing for None and the empty text."""
+    words = []
+    for name, value in values.items():
+        if value not in (None, ""):
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
 
 
 def dreamglass(job, tools):
@@ -74,33 +88,22 @@ def dreamglass(job, tools):
     log = tools.log("dreamglass", job)
     figures = log.with_suffix(".json")
     figures.unlink(missing_ok=True)
-    command = [
-        tools.dreamglass,
-        "bench",
-        "--model",
-        job.folder,
-        "--size",
-        f"{job.size[0]}x{job.size[1]}",
-        "--steps",
-        job.steps,
-        "--strength",
-        1,
-        "--prompt",
-        PROMPT,
-        "--batching",
-        tools.batching,
-        "--no-ceilings",
+    given = options(
+        model=job.folder,
+        size=job.shape,
+        steps=job.steps,
+        strength=1,
+        prompt=PROMPT,
+        batching=tools.batching,
+        adapter=tools.adapter,
+        dtype=tools.dtype if tools.dtype in ("f16", "f32") else None,
         # Half of the frames alone are measured dispatch by dispatch, and those are left out.
-        "--frames",
-        2 * tools.frames,
-        "--warmup",
-        tools.warmup,
-        "--json",
-        figures,
-    ]
-    command += ["--adapter", tools.adapter] if tools.adapter else []
-    command += ["--dtype", tools.dtype] if tools.dtype in ("f16", "f32") else []
-    running.run(command, log, tools.limit)
+        frames=2 * tools.frames,
+        warmup=tools.warmup,
+        no_ceilings=True,
+        json=figures,
+    )
+    running.run([tools.dreamglass, "bench", *given], log, tools.limit)
     return from_bench(json.loads(figures.read_text()))
 
 
@@ -124,27 +127,18 @@ def from_bench(bench):
 
 
 def _torch(mode, job, tools):
-    command = [
-        tools.python,
-        Path(__file__).with_name("torch_peer.py"),
-        "--model",
-        job.folder,
-        "--size",
-        f"{job.size[0]}x{job.size[1]}",
-        "--steps",
-        job.steps,
-        "--mode",
-        mode,
-        "--compile-mode",
-        tools.compile_mode,
-        "--batching",
-        tools.batching,
-        "--frames",
-        tools.frames,
-        "--warmup",
-        tools.warmup,
-    ]
-    command += ["--dtype", tools.dtype] if tools.dtype else []
+    given = options(
+        model=job.folder,
+        size=job.shape,
+        steps=job.steps,
+        mode=mode,
+        compile_mode=tools.compile_mode,
+        batching=tools.batching,
+        dtype=tools.dtype,
+        frames=tools.frames,
+        warmup=tools.warmup,
+    )
+    command = [tools.python, Path(__file__).with_name("torch_peer.py"), *given]
     out = running.run(command, tools.log(f"torch-{mode}", job), tools.limit)
     return running.last_json(out)
 
@@ -173,44 +167,27 @@ def stable_diffusion_cpp(job, tools):
     log = tools.log("stable-diffusion.cpp", job)
     source = log.with_suffix(".png")
     write_png(source, job.size)
-    sampler = "lcm" if "lcm" in job.model else "euler"
-    command = [
-        program,
-        "-M",
-        "img_gen",
-        "-m",
-        job.folder,
-        "--taesd",
-        job.folder / "vae/diffusion_pytorch_model.safetensors",
-        "-i",
-        source,
-        "-o",
-        log.with_suffix(".result.png"),
-        "-p",
-        PROMPT,
-        "--cfg-scale",
-        1,
-        "--steps",
-        job.steps,
-        "--strength",
-        1,
-        "--sampling-method",
-        sampler,
-        "-W",
-        job.size[0],
-        "-H",
-        job.size[1],
-        "-b",
-        SD_CPP_PICTURES,
-        "-s",
-        1,
-        "--diffusion-fa",
-        "-v",
-    ]
-    # Without it CPU adapters are left out.
-    out = running.run(
-        command, log, tools.limit, env={"GGML_VK_VISIBLE_DEVICES": "0"}, reason=why_sd_cpp_failed
+    given = options(
+        mode="img_gen",
+        model=job.folder,
+        taesd=job.folder / "vae/diffusion_pytorch_model.safetensors",
+        init_img=source,
+        output=log.with_suffix(".result.png"),
+        prompt=PROMPT,
+        cfg_scale=1,
+        steps=job.steps,
+        strength=1,
+        sampling_method="lcm" if "lcm" in job.model else "euler",
+        width=job.size[0],
+        height=job.size[1],
+        batch_count=SD_CPP_PICTURES,
+        seed=1,
+        diffusion_fa=True,
+        verbose=True,
     )
+    # Without it CPU adapters are left out.
+    env = {"GGML_VK_VISIBLE_DEVICES": os.environ.get("GGML_VK_VISIBLE_DEVICES", "0")}
+    out = running.run([program, *given], log, tools.limit, env=env, reason=why_sd_cpp_failed)
     return from_sd_cpp(out + log.read_text(errors="replace"))
 
 
