@@ -4,6 +4,8 @@ from spread import median
 
 NONE = "–"
 BASE = "dreamglass"
+# Frames whose 95th percentile is further above the median than this were disturbed.
+UNEVEN = 2.0
 BASE_F32, BASE_F16 = "dreamglass f32", "dreamglass f16"
 
 FRAMES_HEAD = (
@@ -87,6 +89,8 @@ def how(rounds):
         return f"skipped: {rounds[-1]['skipped']}" if rounds else "skipped: not reached"
     first = figures[0]
     words = [first.get("version"), first.get("dtype"), first.get("device"), first.get("note")]
+    if middle(rounds, "frame_ms", "p95") > UNEVEN * middle(rounds, "frame_ms", "p50"):
+        words.append("UNEVEN: other work disturbed it, or there were too few frames")
     return ", ".join(word for word in words if word)
 
 

@@ -84,6 +84,9 @@ class Tables(unittest.TestCase):
         self.assertIn("skipped: is / not there", rows[2])
         self.assertIn("not reached", rows[3])
         self.assertIn("a/b", rows[1])
+        self.assertNotIn("UNEVEN", rows[1])
+        disturbed = {**FIGURES, "frame_ms": {**SPREAD, "p95": 21.0}}
+        self.assertIn("UNEVEN", table.frames({"dreamglass": [disturbed]}))
         self.assertEqual({line.count("|") for line in text.splitlines()}, {len(table.FRAMES_HEAD) + 1})
         self.assertEqual(len({len(line) for line in text.splitlines()}), 1)
 
