@@ -124,12 +124,16 @@ pub fn run(gpu: &Gpu, executable: &Executable) -> Result<(), KernelError> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use dreamglass_kernels::Matrices;
+
     use super::*;
 
     #[test]
     fn every_case_records_and_every_kernel_has_one() {
         let mut stems = BTreeSet::new();
-        for target in [Target::tile(), Target::lane(8)] {
+        let matrices = Some(Matrices { fragment: 16, has_vectors: true, lanes: 32 });
+        let with_matrices = Target { matrices, max_workgroup_bytes: 48 << 10, ..Target::tile() };
+        for target in [Target::tile(), Target::lane(8), with_matrices] {
             for (name, op) in CASES {
                 for dtype in op.dtypes() {
                     let plan = record(target, *op, *dtype).unwrap_or_else(|e| panic!("{name}: {e}"));

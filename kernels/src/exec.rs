@@ -3,26 +3,19 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::buffer::{Buffer, GUARD_BYTES, allocate, read_buffer};
+use crate::buffer::{Buffer, GUARD_BYTES, read_buffer};
 use crate::error::{KernelError, shape_error};
 use crate::gpu::Gpu;
 use crate::pipelines::{self, Pipeline};
 use crate::plan::{Dispatch, Operand, Plan, Storage};
 use crate::shader::Reflection;
-use crate::slots::SlotPool;
 use crate::submit::Submission;
-use crate::weight::{Weight, WeightSource};
+use crate::weight::WeightSource;
 
 pub use crate::buffer::GpuTensor;
-
-/// What plans share on one device: packed weights of one network, and memory for what is dead between plans.
-#[derive(Debug, Clone, Default)]
-pub struct WeightCache {
-    weights: Arc<Mutex<HashMap<Weight, Buffer>>>,
-    slots: SlotPool,
-}
+pub use crate::weight_cache::WeightCache;
 
 /// A dispatch with everything that it binds.
 pub(crate) struct Step {
@@ -69,10 +62,7 @@ impl Executable {
     ) -> Result<Self, KernelError> {
         let tensors = bind_tensors(gpu, &plan, externals)?;
         let slots = cache.slots.take(gpu, &plan.memory.slot_bytes)?;
-        let mut weights = Vec::with_capacity(plan.weights.len());
-        for weight in &plan.weights {
-            weights.push(cache.weight(gpu, weight, source)?);
-        }
+        let weights = cache.load(gpu, &plan.weights, source)?;
         let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
         pipelines::compile_all(gpu, executable.plan.dispatches.iter().map(|d| &d.variant))?;
         let dispatches = std::mem::take(&mut executable.plan.dispatches);
@@ -226,22 +216,4 @@ fn check_interface(dispatch: &Dispatch, reflection: &Reflection) -> Result<(), K
         reflection.immediate_bytes
     );
     Err(KernelError::Compile { variant: dispatch.variant.to_string(), message })
-}
-
-impl WeightCache {
-    /// No weights yet, for another network whose plans take turns with those of this one: their memory is shared.
-    pub fn beside(&self) -> Self {
-        Self { weights: Arc::default(), slots: self.slots.clone() }
-    }
-    fn weight(&self, gpu: &Gpu, weight: &Weight, source: &dyn WeightSource) -> Result<Buffer, KernelError> {
-        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(buffer) = weights.get(weight) {
-            return Ok(buffer.clone());
-        }
-        let packed = weight.load(source)?;
-        let buffer = allocate(gpu, &weight.name(), packed.len() as u64)?;
-        gpu.queue().write_buffer(&buffer, 0, &packed);
-        weights.insert(weight.clone(), buffer.clone());
-        Ok(buffer)
-    }
 }

@@ -1,6 +1,7 @@
 //! Adapters and the device: choice, capabilities, limits, loss.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ struct Inner {
     failure: Arc<Mutex<Option<KernelError>>>,
     kept: Option<Kept>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    /// Bytes written since the last submission for their sake.
+    waiting: AtomicU64,
     meters: Arc<Meters>,
 }
 
@@ -277,6 +280,7 @@ impl Gpu {
             failure,
             kept,
             pipelines: Mutex::default(),
+            waiting: AtomicU64::new(0),
             meters: Arc::default(),
         })))
     }
@@ -351,6 +355,20 @@ impl Gpu {
         let polled = self.0.device.poll(wgpu::PollType::Poll);
         polled.map_err(|e| KernelError::DeviceLost { reason: format!("asking the device: {e}") })?;
         self.check()
+    }
+    /// Writes all of `buffer`, and lets the device have it when much is waiting: what is written is copied, and
+    /// the copies stay until then.
+    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), KernelError> {
+        /// Copies that may wait.
+        const WAITING_BYTES: u64 = 128 << 20;
+        self.0.queue.write_buffer(buffer, 0, bytes);
+        let waiting = self.0.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        if waiting < WAITING_BYTES {
+            return Ok(());
+        }
+        self.0.waiting.store(0, Ordering::Relaxed);
+        self.0.queue.submit([]);
+        self.wait_for(None)
     }
     /// Submits one command buffer.
     pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {

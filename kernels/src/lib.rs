@@ -26,6 +26,7 @@ pub mod submit;
 pub mod target;
 pub mod tensor;
 pub mod weight;
+mod weight_cache;
 
 pub use counters::Counters;
 pub use error::KernelError;

@@ -105,14 +105,15 @@ fn for_each(parts: &[Part], k: &[Vec<u32>], mut put: impl FnMut(usize, usize, f3
     let mut start = 0;
     for (part, k) in parts.iter().zip(k) {
         let (taps, k_len) = (part.taps(), padded(k));
-        let i_len = part.inner.first().map_or(0, |&i| i as usize);
+        let row = part.row().max(1);
         let first = k.first().map_or(0, |&c| c as usize);
         let gap = first.next_multiple_of(4) - first;
-        for (row, values) in part.data.chunks_exact(taps).enumerate() {
-            let (o, i) = (row / i_len, row % i_len);
-            let channel = if i < first { i } else { i + gap };
-            for (tap, &value) in values.iter().enumerate() {
-                put(start + tap * k_len + channel, o, value);
+        for (o, channels) in part.data.chunks_exact(row).enumerate() {
+            for (i, values) in channels.chunks_exact(taps).enumerate() {
+                let channel = if i < first { i } else { i + gap };
+                for (tap, &value) in values.iter().enumerate() {
+                    put(start + tap * k_len + channel, o, value);
+                }
             }
         }
         start += taps * k_len;

@@ -12,8 +12,8 @@ use crate::tensor::DType;
 pub use layout::Layout;
 pub use values::Values;
 
-/// Where weights come from: a checkpoint, or a test's generator.
-pub trait WeightSource {
+/// Where weights come from: a checkpoint, or a test's generator. Several threads read at a time.
+pub trait WeightSource: Sync {
     /// The named tensor in row-major order as f32, in its checkpoint shape.
     ///
     /// # Errors
