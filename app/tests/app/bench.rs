@@ -212,14 +212,15 @@ fn the_filter_saves_a_still_stream() {
 fn a_batch_of_steps_is_measured() {
     let (model, folder) = (model("img2img_lcm_4"), TempDir::new().unwrap());
     let batch =
-        ["--steps", "4", "--batching", "throughput", "--frames", "6", "--json", "a.json", "--no-ceilings"];
+        ["--steps", "4", "--batching", "throughput", "--frames", "24", "--json", "a.json", "--no-ceilings"];
     let mut command = dreamglass();
     command.current_dir(folder.path()).args(["bench", "--prompt", "ink", "--size", "64x48", "--model"]);
     let output = command.arg(model.path()).args(batch).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let json = read(folder.path().join("a.json"));
-    // A picture comes out with every job, four jobs after its frame went in.
-    let ratio = number(&json, "/stream/latency_ms/p50") / number(&json, "/stream/interval_ms/p50");
+    // A picture comes out with every job, four jobs after its frame went in. Means, as the latency is a sum of
+    // intervals: on a machine where some take twice as long, medians of the two do not belong together.
+    let ratio = number(&json, "/stream/latency_ms/mean") / number(&json, "/stream/interval_ms/mean");
     assert!(ratio > 3.0, "{ratio}");
 }
 
