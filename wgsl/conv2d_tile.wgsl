@@ -2,14 +2,13 @@
 // y[n,oy,ox,o] = act(sum_{tap,c} norm(up(x))[n, oy*s+dy, ox*s+dx, c]*W[o,c,tap] + bias + time + shortcut + residual).
 // Behind a doubling, up(x) is not built: each of four phases of the result is a 2x2 convolution of x.
 // x [N,H,W,C1], x2 [N,H,W,C2] in quads; weight [taps][C][O] and, behind it, that of the shortcut [C'][O], with O
-// padded to 64. One workgroup computes 64 pixels x 64 channels through 16-deep tiles in workgroup memory.
+// padded to 64. One workgroup computes {{ tile_rows }} pixels x 64 channels through 16-deep tiles in workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/tile.wgsl" as tile %}
 {% import "shared/pixel.wgsl" as pixel %}
 {% include "shared/product.wgsl" %}
 {{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
-{{ tile.memory() }}
-{% set threads = 256 %}
+{{ tile.memory(tile_rows) }}
 {% set scratch = "sh_b" %}
 {% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
@@ -19,34 +18,36 @@
 {% endif %}
 {% set weight_row = "(4u * phase + tap)" if has_phases else "tap" %}
 
-@compute @workgroup_size(256)
+@compute @workgroup_size({{ threads }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row_group = locate(group.x + group.z * p.row_groups);
-    let row0 = row_group * 64u;
+    let first_row = row_group * {{ tile_rows }}u;
     let quad0 = group.y * 16u;
     let ty = local / 16u;
     let tx = local % 16u;
     let quads = p.quads1 + p.quads2;
     // N is padded to whole tiles of 16 quads.
     let weight_quads = (p.out_quads + 15u) / 16u * 16u;
-    let row = min(row0 + local / 4u, p.m - 1u);
-    let corner = output_pixel(row);
+{% for r in range(tile_rows * 4 // threads) %}
+    let row{{ r }} = min(first_row + {{ r * threads // 4 }}u + local / 4u, p.m - 1u);
+    let corner{{ r }} = output_pixel(row{{ r }});
+{% endfor %}
 {% if norm == "group" %}
-    prepare_groups(min(row0, p.m - 1u) / p.positions, local);
+    prepare_groups(min(first_row, p.m - 1u) / p.positions, local);
 {% endif %}
-    var acc0 = vec4<f32>(0.0);
-    var acc1 = vec4<f32>(0.0);
-    var acc2 = vec4<f32>(0.0);
-    var acc3 = vec4<f32>(0.0);
+{{ tile.declare(tile_rows, threads) }}
     for (var tap = 0u; tap < {{ taps }}u; tap++) {
-        let source = source_pixel(corner, tap);
-        let at_pixel = u32(max(source, 0));
+{% for r in range(tile_rows * 4 // threads) %}
+        let source{{ r }} = source_pixel(corner{{ r }}, tap);
+        let inside{{ r }} = source{{ r }} >= 0;
+        let pixel{{ r }} = u32(max(source{{ r }}, 0));
+{% endfor %}
         let weight_row = {{ weight_row }} * quads * 4u;
-{{ tile.reduce(x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "at_pixel", "source >= 0 && ", "weight_row", norm) }}
+{{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "pixel", "inside", "weight_row", norm) }}
     }
 {% if has_shortcut %}
     let shortcut_row = {{ taps }}u * quads * 4u;
-{{ tile.reduce(x_dtype, w_dtype, "shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
+{{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
 {% endif %}
-{{ tile.finish(norm, has_statistics) }}
+{{ tile.finish(tile_rows, threads, norm, has_statistics) }}
 }

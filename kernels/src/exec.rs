@@ -47,7 +47,7 @@ pub struct Executable {
 }
 
 impl Executable {
-    /// Uploads weights, allocates tensors and compiles kernels. Inputs that are not among
+    /// Uploads weights, allocates tensors and compiles kernels, those that the device's tuning names. Inputs that are not among
     /// `externals` get a zeroed buffer of their own.
     ///
     /// # Errors
@@ -60,6 +60,7 @@ impl Executable {
         cache: &WeightCache,
         externals: &[(&str, GpuTensor)],
     ) -> Result<Self, KernelError> {
+        let plan = plan.tuned(&gpu.tuning());
         let tensors = bind_tensors(gpu, &plan, externals)?;
         let slots = cache.slots.take(gpu, &plan.memory.slot_bytes)?;
         let weights = cache.load(gpu, &plan.weights, source)?;

@@ -1,15 +1,18 @@
 //! Adapters and the device: choice, capabilities, limits, loss.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::choice::Tuning;
 use crate::counters::{Counters, Meters};
 use crate::error::KernelError;
 use crate::matrices;
 use crate::pipelines::{Kept, Pipeline, PipelineStore};
 use crate::plan::Variant;
+use crate::shader;
 use crate::target::{Matrices, Target, Tier};
 
 /// How long a wait takes before the device counts as lost.
@@ -79,6 +82,7 @@ struct Inner {
     failure: Arc<Mutex<Option<KernelError>>>,
     kept: Option<Kept>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    tuning: Mutex<Arc<Tuning>>,
     /// Bytes written since the last submission for their sake.
     waiting: AtomicU64,
     meters: Arc<Meters>,
@@ -280,6 +284,7 @@ impl Gpu {
             failure,
             kept,
             pipelines: Mutex::default(),
+            tuning: Mutex::default(),
             waiting: AtomicU64::new(0),
             meters: Arc::default(),
         })))
@@ -403,6 +408,24 @@ impl Gpu {
     /// Kernels compiled so far, shared by every plan on this device.
     pub(crate) fn pipelines(&self) -> &Mutex<HashMap<Variant, Arc<Pipeline>>> {
         &self.0.pipelines
+    }
+    /// Which candidates plans are prepared with.
+    pub fn tuning(&self) -> Arc<Tuning> {
+        Arc::clone(&self.0.tuning.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    /// Prepares plans with the candidates of `tuning` from here on; those that are prepared stay as they are.
+    pub fn set_tuning(&self, tuning: Tuning) {
+        *self.0.tuning.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuning);
+    }
+    /// Names the adapter, its driver and the kernels, by letters, digits, dots and underscores: what a tuning holds
+    /// for.
+    pub fn tuning_key(&self) -> String {
+        let AdapterSummary { name, backend, driver, .. } = self.summary();
+        let mut hasher = DefaultHasher::new();
+        (name, backend, driver, shader::sources(), self.target()).hash(&mut hasher);
+        let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+        let name: String = name.chars().map(word).take(40).collect();
+        format!("{name}_{:016x}", hasher.finish())
     }
     /// Whether shaders are compiled with runtime checks.
     pub fn runtime_checks(&self) -> bool {

@@ -3,11 +3,12 @@
 //! ops ([`ops`]) record into a [`plan::PlanBuilder`]; the finished [`plan::Plan`] is data;
 //! [`exec::Executable`] prepares it on a [`gpu::Gpu`] and replays it, alone or with others in a
 //! [`submit::Submission`]; a [`readback::ReadbackRing`] brings results back, a
-//! [`profile::Profiler`] says where the time went, [`ceiling::Ceilings`] what would be best. [`reference`] holds the
+//! [`profile::Profiler`] says where the time went, [`tune`] which kernels suit a device, [`ceiling::Ceilings`] what would be best. [`reference`] holds the
 //! same ops as plain f64 loops, the truth that tests compare with.
 
 mod buffer;
 pub mod ceiling;
+pub mod choice;
 mod counters;
 pub mod error;
 pub mod exec;
@@ -25,6 +26,7 @@ mod slots;
 pub mod submit;
 pub mod target;
 pub mod tensor;
+pub mod tune;
 pub mod weight;
 mod weight_cache;
 

@@ -4,9 +4,10 @@
 //! with a memory plan. Neither touches a device: a plan can be dumped as text ([`Plan`] is
 //! `Display`) and tested without one. [`crate::exec::Executable`] replays it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use crate::choice::{self, Bound, Candidate, Choices};
 use crate::error::{KernelError, shape_error};
 use crate::memory::{self, Memory};
 use crate::target::Target;
@@ -112,6 +113,7 @@ pub struct PlanBuilder {
     values: Vec<Value>,
     weights: Vec<Weight>,
     dispatches: Vec<Dispatch>,
+    choices: BTreeMap<usize, Choices>,
     scope: Vec<String>,
     /// Statistics of tensors, by id, where their producer leaves them.
     statistics: HashMap<u32, Tensor>,
@@ -127,6 +129,7 @@ impl PlanBuilder {
             values: Vec::new(),
             weights: Vec::new(),
             dispatches: Vec::new(),
+            choices: BTreeMap::new(),
             scope: Vec::new(),
             statistics: HashMap::new(),
             counters: None,
@@ -195,10 +198,7 @@ impl PlanBuilder {
     }
     /// Adds a weight, or finds it when it was added before with this layout and type.
     pub(crate) fn weight(&mut self, values: impl Into<Values>, layout: Layout, dtype: DType) -> Operand {
-        self.add_weight(Weight { values: values.into(), is_gated: false, layout, dtype })
-    }
-    /// As [`Self::weight`].
-    pub(crate) fn add_weight(&mut self, weight: Weight) -> Operand {
+        let weight = Weight { values: values.into(), is_gated: false, layout, dtype };
         let ix = self.weights.iter().position(|w| *w == weight).unwrap_or_else(|| {
             self.weights.push(weight);
             self.weights.len() - 1
@@ -210,32 +210,68 @@ impl PlanBuilder {
     /// # Errors
     /// [`KernelError::Limit`] when a binding or the grid is too large.
     pub(crate) fn dispatch(&mut self, mut dispatch: Dispatch) -> Result<(), KernelError> {
-        let mut label = self.scope.join(".");
-        if !label.is_empty() && !dispatch.label.is_empty() {
-            label.push('/');
-        }
-        label.push_str(&dispatch.label);
+        dispatch.label = self.label(&dispatch.label);
+        let bytes = dispatch.bindings.iter().map(|(name, operand, _)| match operand {
+            Operand::Tensor(id) => (*name, self.values[*id as usize].bytes()),
+            Operand::Weight(ix) => (*name, self.weights[*ix as usize].bytes()),
+        });
+        self.check(&dispatch.label, bytes, dispatch.grid)?;
+        self.dispatches.push(dispatch);
+        Ok(())
+    }
+    /// Records a dispatch that can be done in several ways: as the first of `candidates`, until a
+    /// [`choice::Tuning`] names another. Those that the target has no room for are left out.
+    ///
+    /// # Errors
+    /// [`KernelError::Limit`] of the first candidate.
+    pub(crate) fn dispatch_any(
+        &mut self,
+        label: &str,
+        class: String,
+        candidates: Vec<Candidate>,
+        flops: u64,
+    ) -> Result<(), KernelError> {
+        let check = |candidate: &Candidate| {
+            let bytes = candidate.bindings.iter().map(|(name, bound, _)| match bound {
+                Bound::Tensor(id) => (*name, self.values[*id as usize].bytes()),
+                Bound::Weight(weight) => (*name, weight.bytes()),
+            });
+            self.check(&self.label(label), bytes, candidate.grid)
+        };
+        let Some(first) = candidates.first() else { return Ok(()) };
+        check(first)?;
+        let candidates: Vec<Candidate> = candidates.into_iter().filter(|c| check(c).is_ok()).collect();
+        let Candidate { variant, bindings, immediates, grid, .. } = candidates[0].clone();
+        let bindings = choice::operands(bindings, &mut self.weights);
+        let label = self.label(label);
+        self.choices.insert(self.dispatches.len(), Choices { class, candidates, chosen: 0 });
+        self.dispatches.push(Dispatch { label, variant, bindings, immediates, grid, flops });
+        Ok(())
+    }
+    /// `label` behind the open scopes.
+    fn label(&self, label: &str) -> String {
+        let scopes = self.scope.join(".");
+        let slash = if scopes.is_empty() || label.is_empty() { "" } else { "/" };
+        format!("{scopes}{slash}{label}")
+    }
+    /// Refuses bindings and grids past the target's limits.
+    fn check<'a>(
+        &self,
+        label: &str,
+        bytes: impl Iterator<Item = (&'a str, u64)>,
+        grid: [u32; 3],
+    ) -> Result<(), KernelError> {
         let limit = |what: String, needed: u64, limit: u64| KernelError::Limit { what, needed, limit };
-        for (name, operand, _) in &dispatch.bindings {
-            let bytes = match operand {
-                Operand::Tensor(id) => self.values[*id as usize].bytes(),
-                Operand::Weight(ix) => self.weights[*ix as usize].bytes(),
-            };
-            if bytes > self.target.max_binding_bytes {
-                return Err(limit(
-                    format!("{label}: binding `{name}`"),
-                    bytes,
-                    self.target.max_binding_bytes,
-                ));
+        let max = self.target.max_binding_bytes;
+        for (name, bytes) in bytes {
+            if bytes > max {
+                return Err(limit(format!("{label}: binding `{name}`"), bytes, max));
             }
         }
-        let widest = dispatch.grid.iter().copied().max().unwrap_or(0);
-        if widest > self.target.max_workgroups {
-            let max = u64::from(self.target.max_workgroups);
-            return Err(limit(format!("{label}: workgroups"), u64::from(widest), max));
+        let (widest, max) = (grid.into_iter().max().unwrap_or(0), self.target.max_workgroups);
+        if widest > max {
+            return Err(limit(format!("{label}: workgroups"), widest.into(), max.into()));
         }
-        dispatch.label = label;
-        self.dispatches.push(dispatch);
         Ok(())
     }
     /// Freezes the plan and plans its memory.
@@ -246,6 +282,7 @@ impl PlanBuilder {
             values: self.values,
             weights: self.weights,
             dispatches: self.dispatches,
+            choices: self.choices,
             memory,
         }
     }
@@ -269,6 +306,8 @@ pub struct Plan {
     pub weights: Vec<Weight>,
     /// What runs, in order.
     pub dispatches: Vec<Dispatch>,
+    /// Other ways to do some of them, by their place there.
+    pub choices: BTreeMap<usize, Choices>,
     /// Which slot buffer each intermediate tensor has.
     pub memory: Memory,
 }

@@ -32,6 +32,23 @@ impl WeightCache {
         Self { weights: Arc::default(), slots: self.slots.clone() }
     }
 
+    /// Copies of all weights in memory of their own.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfMemory`], [`KernelError::Device`], [`KernelError::DeviceLost`].
+    pub(crate) fn twin(&self, gpu: &Gpu) -> Result<Self, KernelError> {
+        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut twin = HashMap::new();
+        for (weight, buffer) in self.known().iter() {
+            let copy = allocate(gpu, &weight.name(), weight.bytes())?;
+            encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, copy.size());
+            twin.insert(weight.clone(), copy);
+        }
+        gpu.submit(encoder.finish());
+        gpu.check()?;
+        Ok(Self { weights: Arc::new(Mutex::new(twin)), slots: self.slots.clone() })
+    }
+
     /// A buffer for each of `weights`; those that are not there yet come from `source`.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
-//! Runs a recorded plan on the default adapter in every tier it can: from poisoned memory, twice,
+//! Runs a recorded plan on the default adapter in every tier and every way it can: from poisoned memory, twice,
 //! with guard words behind every tensor, and with the shaders' runtime checks on.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use dreamglass_kernels::choice::Tuning;
 use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
-use dreamglass_kernels::{DType, KernelError, PlanBuilder, Shape, Tensor, Tier, WeightSource};
+use dreamglass_kernels::{DType, KernelError, Plan, PlanBuilder, Shape, Tensor, Tier, WeightSource};
 
 /// NaN as f32 and as two halves; the second differs in every byte that may be wrong.
 const POISONS: [u32; 2] = [0xffff_ffff, 0x7fc0_7e00];
@@ -85,8 +86,9 @@ pub fn on_tiers(
 ) {
     let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
     for gpu in devices() {
-        let (shape, dtype, bytes) = run(gpu, &inputs, weights, &record);
-        check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
+        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record) {
+            check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
+        }
     }
 }
 
@@ -97,8 +99,9 @@ pub fn words_on_tiers(
     check: impl Fn(Tier, &[u32]),
 ) {
     for gpu in devices() {
-        let (_, _, bytes) = run(gpu, inputs, &[], &record);
-        check(gpu.target().tier, &bytemuck::pod_collect_to_vec(&bytes));
+        for (_, _, bytes) in run(gpu, inputs, &[], &record) {
+            check(gpu.target().tier, &bytemuck::pod_collect_to_vec(&bytes));
+        }
     }
 }
 
@@ -110,37 +113,56 @@ pub fn values_on_tiers(
     check: impl Fn(Tier, &[f32]),
 ) {
     for gpu in devices() {
-        let (shape, dtype, bytes) = run(gpu, inputs, weights, &record);
-        check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
+        for (shape, dtype, bytes) in run(gpu, inputs, weights, &record) {
+            check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
+        }
     }
 }
 
-/// Shape, storage and bytes of the result, the same from either poison.
+/// Shape, storage and bytes of the result of every way to do the plan, the same from either poison.
 fn run(
     gpu: &Gpu,
     inputs: &[(&str, Values)],
     weights: &[(&str, &[f32])],
     record: &impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
-) -> (Shape, DType, Vec<u8>) {
-    let result = || -> Result<_, KernelError> {
+) -> Vec<(Shape, DType, Vec<u8>)> {
+    let results = || -> Result<_, KernelError> {
         let mut plan = PlanBuilder::new(gpu.target());
         let result = record(&mut plan)?;
         plan.output(RESULT, result)?;
+        let plan = plan.finish();
         let weights = Weights(weights.iter().copied().collect());
-        let executable = Executable::new(gpu, plan.finish(), &weights, &WeightCache::default(), &[])?;
-        for (name, values) in inputs {
-            let tensor = executable.tensor(name)?;
-            match values {
-                Values::Floats(values) => tensor.write_f32(values)?,
-                Values::Words(values) => tensor.write_u32(values)?,
+        let mut results = Vec::new();
+        for plan in ways(&plan) {
+            let executable = Executable::new(gpu, plan, &weights, &WeightCache::default(), &[])?;
+            for (name, values) in inputs {
+                let tensor = executable.tensor(name)?;
+                match values {
+                    Values::Floats(values) => tensor.write_f32(values)?,
+                    Values::Words(values) => tensor.write_u32(values)?,
+                }
             }
+            let [first, second] = POISONS.map(|poison| run_poisoned(&executable, poison));
+            let (first, second) = (first?, second?);
+            assert_eq!(first, second, "two runs from different poison differ:\n{}", executable.plan());
+            results.push((result.shape, result.dtype, first));
         }
-        let [first, second] = POISONS.map(|poison| run_poisoned(&executable, poison));
-        let (first, second) = (first?, second?);
-        assert_eq!(first, second, "two runs from different poison differ:\n{}", executable.plan());
-        Ok((result.shape, result.dtype, first))
+        Ok(results)
     };
-    result().unwrap_or_else(|e| panic!("{:?}: {e}", gpu.target().tier))
+    results().unwrap_or_else(|e| panic!("{:?}: {e}", gpu.target().tier))
+}
+
+/// The plan with the first candidate of every dispatch, with the second of all that have two, and so on.
+fn ways(plan: &Plan) -> impl Iterator<Item = Plan> {
+    let most = plan.choices.values().map(|choices| choices.candidates.len()).max().unwrap_or(1);
+    (0..most).map(|way| {
+        let mut tuning = Tuning::default();
+        for choices in plan.choices.values() {
+            let candidate = &choices.candidates[way % choices.candidates.len()];
+            tuning.set(&*choices.class, &*candidate.name);
+        }
+        plan.clone().tuned(&tuning)
+    })
 }
 
 fn run_poisoned(executable: &Executable, poison: u32) -> Result<Vec<u8>, KernelError> {

@@ -1,9 +1,12 @@
 //! Fused multi-head attention with an online softmax.
 
+use std::fmt;
+
+use crate::choice::Candidate;
 use crate::error::{KernelError, shape_error};
 use crate::ops::check;
-use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
-use crate::target::{Target, Tier};
+use crate::plan::{Define, PlanBuilder, Variant};
+use crate::target::{Matrices, Target, Tier};
 use crate::tensor::{Columns, DType, Shape, Tensor};
 
 /// Queries that a lane owns on CPU adapters: two share each broadcast and run 1.2 to 2 times as
@@ -58,35 +61,44 @@ impl Attention {
         let (queries, keys) = (shape.positions(), k.tensor.shape.positions());
         let pitch = |columns: Columns| columns.tensor.shape.pitch() / 4;
         let rows = |columns: Columns| if columns.tensor.shape.n > 1 { keys } else { 0 };
-        let (variant, block) = self.variant(plan.target(), quads);
-        plan.dispatch(Dispatch {
-            label: "attention".into(),
-            variant,
-            bindings: vec![
-                ("q", q.tensor.operand(), false),
-                ("k", k.tensor.operand(), false),
-                ("v", v.tensor.operand(), false),
-                ("y", y.operand(), true),
-            ],
-            immediates: vec![
-                queries,
-                keys,
-                pitch(q),
-                pitch(k),
-                pitch(v),
-                shape.pitch() / 4,
-                q.offset / 4,
-                k.offset / 4,
-                v.offset / 4,
-                rows(k),
-                rows(v),
-                (self.scale * std::f32::consts::LOG2_E).to_bits(),
-            ],
-            grid: [queries.div_ceil(block), heads, shape.n],
-            // Both products; under the causal mask half of them.
-            flops: 4 * shape.elements() * u64::from(keys) / if self.causal { 2 } else { 1 },
-        })?;
+        let immediates = vec![
+            queries,
+            keys,
+            pitch(q),
+            pitch(k),
+            pitch(v),
+            shape.pitch() / 4,
+            q.offset / 4,
+            k.offset / 4,
+            v.offset / 4,
+            rows(k),
+            rows(v),
+            (self.scale * std::f32::consts::LOG2_E).to_bits(),
+        ];
+        let bindings =
+            [("q", q.tensor, false), ("k", k.tensor, false), ("v", v.tensor, false), ("y", y, true)];
+        let ways = self.ways(plan.target(), quads).into_iter();
+        let candidates = ways.map(|way| Candidate {
+            name: way.to_string(),
+            variant: self.variant(quads, way),
+            bindings: bindings.map(|(name, tensor, is_written)| (name, tensor.into(), is_written)).into(),
+            immediates: immediates.clone(),
+            grid: [queries.div_ceil(way.queries()), heads, shape.n],
+        });
+        let candidates = candidates.collect();
+        // Both products; under the causal mask half of them.
+        let flops = 4 * shape.elements() * u64::from(keys) / if self.causal { 2 } else { 1 };
+        plan.dispatch_any("attention", self.class(), candidates, flops)?;
         Ok(y)
+    }
+
+    /// What is computed, for tuning.
+    fn class(&self) -> String {
+        let Self { q, k, v, heads, causal, .. } = self;
+        let part =
+            |columns: &Columns| format!("{} {} of {}", columns.tensor.dtype, columns.tensor.shape, columns.c);
+        let mask = if *causal { ", causal" } else { "" };
+        format!("attention {}, {}, {} in {heads} heads{mask}", part(q), part(k), part(v))
     }
 
     /// The result's shape and the quads of a head.
@@ -118,28 +130,43 @@ impl Attention {
         Ok((tokens.with_c(q.c), d / 4))
     }
 
-    /// Queries and keys that a workgroup multiplies at a time where the target has matrix units for them.
-    fn blocks(&self, target: Target, quads: u32) -> Option<[u32; 2]> {
-        let matrices = target.matrices.filter(|_| target.tier == Tier::Tile)?;
+    /// Queries and keys that a workgroup multiplies at a time where the target has matrix units for them: the
+    /// largest blocks first.
+    fn blocks(&self, target: Target, quads: u32) -> Vec<(Matrices, [u32; 2])> {
         let is_half = [self.q, self.k, self.v].iter().all(|columns| columns.tensor.dtype == DType::F16);
         // Small heads would be mostly padding, few queries mostly empty blocks.
-        if !is_half
-            || quads < 8
-            || self.q.tensor.shape.positions() < 32
-            || !COOP_THREADS.is_multiple_of(matrices.lanes.max(1))
-        {
-            return None;
-        }
+        let suits = |m: &Matrices| {
+            let is_large = quads >= 8 && self.q.tensor.shape.positions() >= 32;
+            is_half && is_large && COOP_THREADS.is_multiple_of(m.lanes.max(1))
+        };
+        let Some(matrices) = target.matrices.filter(suits) else { return Vec::new() };
         let wide = (4 * quads).next_multiple_of(matrices.fragment);
         let bytes = |[block, keys]: [u32; 2]| {
             2 * ((block + keys) * (wide + 8) + block * (keys + 8)) + 4 * (block * 64 + COOP_THREADS)
         };
         let fits = |blocks: &[u32; 2]| bytes(*blocks) <= target.max_workgroup_bytes;
-        [[64, 64], [64, 32], [32, 64], [32, 32]].into_iter().find(fits)
+        [[64, 64], [64, 32], [32, 64], [32, 32]]
+            .into_iter()
+            .filter(fits)
+            .map(|blocks| (matrices, blocks))
+            .collect()
     }
 
-    /// The kernel, and the queries that one of its workgroups owns.
-    fn variant(&self, target: Target, quads: u32) -> (Variant, u32) {
+    /// Every way to do it on `target`, the first guess first.
+    fn ways(&self, target: Target, quads: u32) -> Vec<Way> {
+        if target.tier == Tier::Lane {
+            let guess = lane_queries(quads);
+            return [guess, 3 - guess].map(|queries| Way::Lane { lanes: target.lanes, queries }).into();
+        }
+        // A query and its output are `2·quads/split` vec4 registers, at most 32 of them.
+        let split = quads.div_ceil(16).next_power_of_two();
+        let splits = [split, 2 * split].into_iter().filter(|split| *split <= quads);
+        let blocks = self.blocks(target, quads).into_iter();
+        let on_units = blocks.map(|(matrices, [queries, keys])| Way::Matrices { matrices, queries, keys });
+        on_units.chain(splits.map(|split| Way::Tile { split })).collect()
+    }
+
+    fn variant(&self, quads: u32, way: Way) -> Variant {
         let mut defines = vec![
             ("quads", Define::U32(quads)),
             ("q_dtype", check::define(self.q.tensor.dtype)),
@@ -147,28 +174,58 @@ impl Attention {
             ("v_dtype", check::define(self.v.tensor.dtype)),
             ("causal", Define::Bool(self.causal)),
         ];
-        if let (Some([block, keys_block]), Some(matrices)) = (self.blocks(target, quads), target.matrices) {
-            defines.extend([
-                ("fragment", Define::U32(matrices.fragment)),
-                ("has_vectors", Define::Bool(matrices.has_vectors)),
-                ("subgroups", Define::U32(COOP_THREADS / matrices.lanes)),
-                ("block", Define::U32(block)),
-                ("keys_block", Define::U32(keys_block)),
-            ]);
-            return (Variant { stem: "attention_coop", defines }, block);
-        }
-        match target.tier {
-            Tier::Lane => {
-                let queries = lane_queries(quads);
-                defines.extend([("lanes", Define::U32(target.lanes)), ("queries", Define::U32(queries))]);
-                (Variant { stem: "attention_lane", defines }, target.lanes * queries)
+        let stem = match way {
+            Way::Lane { lanes, queries } => {
+                defines.extend([("lanes", Define::U32(lanes)), ("queries", Define::U32(queries))]);
+                "attention_lane"
             }
-            Tier::Tile => {
-                // A query and its output are `2·quads/split` vec4 registers, at most 32 of them.
-                let split = quads.div_ceil(16).next_power_of_two();
+            Way::Tile { split } => {
                 defines.push(("split", Define::U32(split)));
-                (Variant { stem: "attention_tile", defines }, 64 / split)
+                "attention_tile"
             }
+            Way::Matrices { matrices, queries, keys } => {
+                defines.extend([
+                    ("fragment", Define::U32(matrices.fragment)),
+                    ("has_vectors", Define::Bool(matrices.has_vectors)),
+                    ("subgroups", Define::U32(COOP_THREADS / matrices.lanes)),
+                    ("block", Define::U32(queries)),
+                    ("keys_block", Define::U32(keys)),
+                ]);
+                "attention_coop"
+            }
+        };
+        Variant { stem, defines }
+    }
+}
+
+/// How queries are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// So many queries a lane.
+    Lane { lanes: u32, queries: u32 },
+    /// A query for `split` invocations of 64, each with a part of its head.
+    Tile { split: u32 },
+    /// Blocks on matrix units.
+    Matrices { matrices: Matrices, queries: u32, keys: u32 },
+}
+
+impl Way {
+    /// Queries that a workgroup owns.
+    const fn queries(self) -> u32 {
+        match self {
+            Self::Lane { lanes, queries } => lanes * queries,
+            Self::Tile { split } => 64 / split,
+            Self::Matrices { queries, .. } => queries,
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane { lanes, queries } => write!(f, "lane {queries} by {lanes}"),
+            Self::Tile { split } => write!(f, "tile {} by 64", 64 / split),
+            Self::Matrices { queries, keys, .. } => write!(f, "matrices {queries}x{keys}"),
         }
     }
 }

@@ -79,7 +79,10 @@ pub(super) fn recorded(record: impl Fn(&mut PlanBuilder) -> Result<(), KernelErr
         let mut plan = PlanBuilder::new(target);
         // The arguments are ours and fixed: a refusal is a bug in the op.
         record(&mut plan).expect("a listed variant records");
-        variants.extend(plan.finish().dispatches.into_iter().map(|d| d.variant));
+        let plan = plan.finish();
+        let others = plan.choices.into_values().flat_map(|choices| choices.candidates);
+        variants.extend(others.map(|candidate| candidate.variant));
+        variants.extend(plan.dispatches.into_iter().map(|d| d.variant));
     }
     variants.sort();
     variants.dedup();

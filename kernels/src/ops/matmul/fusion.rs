@@ -2,12 +2,13 @@
 //! that a later group norm needs of its result.
 
 use super::{Form, Matmul, TILE};
+use crate::choice::{Bindings, Bound};
 use crate::error::KernelError;
 use crate::ops::Norm;
-use crate::plan::{Define, Operand, PlanBuilder};
+use crate::plan::{Define, PlanBuilder};
 use crate::target::Tier;
 use crate::tensor::{DType, Shape, Tensor};
-use crate::weight::{Layout, Param, Values};
+use crate::weight::{Layout, Param, Values, Weight};
 
 /// Groups of a group norm that the kernels have room for in workgroup memory.
 const MAX_GROUPS: u32 = 64;
@@ -129,17 +130,18 @@ impl Fusion {
         ]
     }
 
-    pub(super) fn bindings(&self, plan: &mut PlanBuilder) -> Vec<(&'static str, Operand, bool)> {
+    pub(super) fn bindings(&self) -> Bindings {
         let mut bindings = Vec::new();
         if let Some(norm) = &self.group_norm {
             let names = ["statistics", "statistics2"].into_iter().zip(&norm.statistics);
-            bindings.extend(names.map(|(name, t)| (name, t.operand(), false)));
+            bindings.extend(names.map(|(name, t)| (name, Bound::from(*t), false)));
             let values = Values::Stack(vec![norm.weight.clone(), norm.bias.clone()]);
             let layout = Layout::Vector { padded: norm.channels };
-            bindings.push(("norm", plan.weight(values, layout, DType::F32), false));
+            let norm = Weight { values, is_gated: false, layout, dtype: DType::F32 };
+            bindings.push(("norm", norm.into(), false));
         }
         let written = [("result_statistics", self.statistics), ("counters", self.counters)];
-        bindings.extend(written.into_iter().filter_map(|(name, t)| Some((name, t?.operand(), true))));
+        bindings.extend(written.into_iter().filter_map(|(name, t)| Some((name, t?.into(), true))));
         bindings
     }
 

@@ -1,27 +1,23 @@
 //! What linear layers and convolutions share: operands, kernel families, grid and checks.
 
+mod blocking;
 mod fusion;
 mod operands;
-mod tiling;
-
-use std::cmp::Reverse;
 
 use super::conv2d::{Shortcut, Strip};
 use super::{Activation, Norm, check};
+use crate::choice::Candidate;
 use crate::error::{KernelError, shape_error};
-use crate::plan::{Define, Dispatch, PlanBuilder, Variant};
-use crate::target::{Target, Tier};
+use crate::plan::{Define, PlanBuilder, Variant};
+use crate::target::Target;
 use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
+use blocking::Blocking;
 use fusion::Fusion;
-use tiling::Tiling;
 
 /// Rows and columns of a workgroup tile of the [`Tier::Tile`] kernels.
 const TILE: u32 = 64;
-/// Threads of a workgroup of the narrow kernel on the [`Tier::Tile`].
-const NARROW_THREADS: u32 = 64;
-
 /// Which family of kernels computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -36,13 +32,13 @@ pub(super) enum Form {
 }
 
 impl Form {
-    fn stem(self, tier: Tier) -> &'static str {
-        match (self, tier) {
-            (Self::Product, Tier::Lane) => "gemm_lane",
-            (Self::Product, Tier::Tile) => "gemm_tile",
-            (Self::Window | Self::Phases, Tier::Lane) => "conv2d_lane",
-            (Self::Window | Self::Phases, Tier::Tile) => "conv2d_tile",
-            (Self::Narrow, _) => "conv2d_narrow",
+    /// Name in classes of dispatches.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::Window => "window",
+            Self::Phases => "phases",
+            Self::Narrow => "narrow",
         }
     }
 }
@@ -94,40 +90,69 @@ impl Matmul {
     pub(super) fn record(mut self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         self.check()?;
         let fusion = self.fuse(plan)?;
-        let target = plan.target();
-        let rows_per_lane = self.rows_per_lane(target);
-        let tiling = self.tiling(target);
-        let columns = match (self.form, target.tier) {
-            (Form::Narrow, _) => 4,
-            (_, Tier::Lane) => 4 * self.column_quads(target) * target.lanes,
-            (_, Tier::Tile) => tiling.map_or(TILE, |tiling| tiling.columns),
-        };
-        let rows = self.rows();
-        let row_tiles = match (self.form, target.tier) {
-            (Form::Narrow, tier) => {
-                let threads = if tier == Tier::Lane { target.lanes } else { NARROW_THREADS };
-                (self.out.n * self.out.h * self.out.w.div_ceil(rows_per_lane)).div_ceil(threads)
-            }
-            (_, Tier::Lane) => rows.div_ceil(rows_per_lane * target.lanes),
-            (_, Tier::Tile) => rows.div_ceil(tiling.map_or(TILE, |tiling| tiling.rows)),
-        };
-        let ([row_groups, folds, _], _) = check::fold(plan, self.phases() * row_tiles);
-        let n_padded = self.columns().next_multiple_of(columns);
         let into = self.strip.as_ref().and_then(|strip| strip.into);
         let y = into.map_or_else(|| plan.slot(self.out, self.out_dtype), |(y, _)| y);
-        let dispatch = Dispatch {
-            label: self.weight.parts[0].0.trim_end_matches(".weight").to_string(),
-            variant: self.variant(target, rows_per_lane, tiling, &fusion),
-            bindings: self.bindings(plan, columns, y, &fusion),
-            immediates: self.immediates(row_groups, row_tiles, n_padded, &fusion),
-            grid: [row_groups, self.columns().div_ceil(columns), folds],
-            flops: self.flops(&fusion),
-        };
+        let blockings = self.blockings(plan.target(), &fusion);
+        let candidates = blockings.into_iter().map(|b| self.candidate(plan, b, y, &fusion)).collect();
         if let Some(statistics) = fusion.statistics {
             plan.set_statistics(y, statistics);
         }
-        plan.dispatch(dispatch)?;
+        let label = self.weight.parts[0].0.trim_end_matches(".weight").to_string();
+        plan.dispatch_any(&label, self.class(&fusion), candidates, self.flops(&fusion))?;
         Ok(y)
+    }
+
+    /// The product shared out in one way.
+    fn candidate(&self, plan: &PlanBuilder, blocking: Blocking, y: Tensor, fusion: &Fusion) -> Candidate {
+        let target = plan.target();
+        let rows = match blocking {
+            Blocking::Narrow { pixels, .. } => self.out.n * self.out.h * self.out.w.div_ceil(pixels),
+            _ => self.rows(),
+        };
+        let (row_tiles, columns) = (rows.div_ceil(blocking.rows()), blocking.columns());
+        let ([row_groups, folds, _], _) = check::fold(plan, self.phases() * row_tiles);
+        let n_padded = self.columns().next_multiple_of(columns);
+        Candidate {
+            name: blocking.to_string(),
+            variant: self.variant(target, blocking, fusion),
+            bindings: self.bindings(target, columns, y, fusion),
+            immediates: self.immediates(row_groups, row_tiles, n_padded, fusion),
+            grid: [row_groups, self.columns().div_ceil(columns), folds],
+        }
+    }
+
+    /// What is computed, for tuning: dispatches of one class take equally long on one device.
+    fn class(&self, fusion: &Fusion) -> String {
+        let channels = |x: Tensor, x2: Option<Tensor>| {
+            x2.map_or(x.shape.c.to_string(), |x2| format!("{}+{}", x.shape.c, x2.shape.c))
+        };
+        let Self { form, x, x2, taps, out, out_dtype, .. } = self;
+        let mut class =
+            format!("{} {x_dtype} {x_shape}", form.name(), x_dtype = x.dtype, x_shape = x.shape.with_c(0));
+        class += &format!(" {}x{taps}", channels(*x, *x2));
+        if let Some(shortcut) = &self.shortcut {
+            class += &format!(" and {}", channels(shortcut.x, shortcut.x2));
+        }
+        class += &format!(" to {out_dtype} {out}");
+        let activation = self.activation.name();
+        let silu =
+            fusion.group_norm.is_some() && fusion.defines().contains(&("norm_silu", Define::Bool(true)));
+        let has = [
+            (fusion.layer_norm.is_some(), "layer norm"),
+            (fusion.group_norm.is_some(), "group norm"),
+            (silu, "silu first"),
+            (self.has_bias(fusion), "bias"),
+            (self.time_embedding.is_some(), "time"),
+            (self.residual.is_some(), "residual"),
+            (self.activation != Activation::None, activation),
+            (self.is_gated, "gates"),
+            (fusion.statistics.is_some(), "statistics"),
+            (self.strip.is_some(), "strip"),
+        ];
+        for (_, word) in has.into_iter().filter(|(has, _)| *has) {
+            class += &format!(", {word}");
+        }
+        class
     }
 
     /// Columns of the product: twice those of the result where half of them are gates.
@@ -199,34 +224,12 @@ impl Matmul {
         }
     }
 
-    /// Output rows, or neighbouring pixels of the narrow form, that one invocation computes.
-    fn rows_per_lane(&self, target: Target) -> u32 {
-        match (self.form, target.tier) {
-            (Form::Narrow, Tier::Lane) => 8,
-            (Form::Narrow, Tier::Tile) => 4,
-            _ if self.out.rows() <= target.lanes => 1,
-            _ => (32 / target.lanes.max(1)).clamp(1, 4),
-        }
-    }
-
-    /// Quads of columns that a lane owns: more read less per product, unless they stay empty.
-    fn column_quads(&self, target: Target) -> u32 {
-        let padded = |quads: u32| self.columns().next_multiple_of(4 * quads * target.lanes);
-        (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1)
-    }
-
     /// Weights follow the wider of input and result only where both are f32.
     fn weight_dtype(&self) -> DType {
         if self.x.dtype == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
-    fn variant(
-        &self,
-        target: Target,
-        rows_per_lane: u32,
-        tiling: Option<Tiling>,
-        fusion: &Fusion,
-    ) -> Variant {
+    fn variant(&self, target: Target, blocking: Blocking, fusion: &Fusion) -> Variant {
         let dtype_of = |t: Option<Tensor>| check::define(t.map_or(DType::F32, |t| t.dtype));
         let mut defines = vec![
             ("x_dtype", check::define(self.x.dtype)),
@@ -248,20 +251,7 @@ impl Matmul {
         ];
         defines.extend(fusion.defines());
         defines.extend(self.defines.iter().cloned());
-        if let Some(tiling) = tiling {
-            defines.extend(tiling.defines());
-            return Variant { stem: "product_coop", defines };
-        }
-        let lanes = if target.tier == Tier::Lane { target.lanes } else { 0 };
-        if self.form == Form::Narrow {
-            defines.extend([("lanes", Define::U32(lanes)), ("pixels", Define::U32(rows_per_lane))]);
-        } else if lanes > 0 {
-            defines.extend([
-                ("lanes", Define::U32(lanes)),
-                ("quads", Define::U32(self.column_quads(target))),
-                ("rows_per_lane", Define::U32(rows_per_lane)),
-            ]);
-        }
-        Variant { stem: self.form.stem(target.tier), defines }
+        defines.extend(blocking.defines(target.tier));
+        Variant { stem: blocking.stem(self.form), defines }
     }
 }

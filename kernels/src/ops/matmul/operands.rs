@@ -1,24 +1,20 @@
 //! What a product binds: tensors, weights in the layouts of its kernels, and immediates.
 
 use super::{Form, Fusion, Matmul};
-use crate::plan::{Operand, PlanBuilder};
-use crate::target::Tier;
+use crate::choice::Bindings;
+use crate::target::{Target, Tier};
 use crate::tensor::{DType, Tensor};
 use crate::weight::{Layout, Values, Weight};
 
 impl Matmul {
     /// Operands by the names of the shader's variables; a workgroup computes `columns`.
-    pub(super) fn bindings(
-        &self,
-        plan: &mut PlanBuilder,
-        columns: u32,
-        y: Tensor,
-        fusion: &Fusion,
-    ) -> Vec<(&'static str, Operand, bool)> {
+    pub(super) fn bindings(&self, target: Target, columns: u32, y: Tensor, fusion: &Fusion) -> Bindings {
         let n_padded = self.columns().next_multiple_of(columns);
-        let mut bindings = vec![("x", self.x.operand(), false), ("y", y.operand(), true)];
-        bindings.push(("weight", self.weight_operand(plan, columns, n_padded, fusion), false));
-        bindings.extend(self.bias_operand(plan, n_padded, fusion).map(|bias| ("bias", bias, false)));
+        let mut bindings = vec![("x", self.x.into(), false), ("y", y.into(), true)];
+        let weight = self.packed_weight(target, columns, n_padded, fusion);
+        bindings.push(("weight", weight.into(), false));
+        let bias = self.packed_bias(n_padded, fusion);
+        bindings.extend(bias.map(|bias| ("bias", bias.into(), false)));
         let shortcut = self.shortcut.as_ref();
         let tensors = [
             ("x2", self.x2),
@@ -27,22 +23,15 @@ impl Matmul {
             ("time_embedding", self.time_embedding),
             ("residual", self.residual),
         ];
-        bindings.extend(tensors.into_iter().filter_map(|(name, t)| Some((name, t?.operand(), false))));
-        bindings.extend(fusion.bindings(plan));
+        bindings.extend(tensors.into_iter().filter_map(|(name, t)| Some((name, t?.into(), false))));
+        bindings.extend(fusion.bindings());
         bindings
     }
 
-    fn weight_operand(
-        &self,
-        plan: &mut PlanBuilder,
-        columns: u32,
-        n_padded: u32,
-        fusion: &Fusion,
-    ) -> Operand {
+    fn packed_weight(&self, target: Target, columns: u32, n_padded: u32, fusion: &Fusion) -> Weight {
         let channels = |x: Tensor, x2: Option<Tensor>| [Some(x), x2].into_iter().flatten().map(|t| t.shape.c);
         let mut k = vec![channels(self.x, self.x2).collect()];
         k.extend(self.shortcut.as_ref().map(|s| channels(s.x, s.x2).collect::<Vec<_>>()));
-        let target = plan.target();
         let layout = match target.tier {
             Tier::Lane if self.form != Form::Narrow => {
                 Layout::Panels { k, lanes: target.lanes, columns: columns / target.lanes }
@@ -55,7 +44,7 @@ impl Matmul {
             (None, Some(shortcut)) => Values::Chain([self.weight.clone(), shortcut.weight.clone()]),
             (None, None) => (&self.weight).into(),
         };
-        plan.add_weight(Weight { values, is_gated: self.is_gated, layout, dtype: self.weight_dtype() })
+        Weight { values, is_gated: self.is_gated, layout, dtype: self.weight_dtype() }
     }
 
     /// Whether anything is added per column.
@@ -64,7 +53,7 @@ impl Matmul {
         self.bias.is_some() || of_shortcut || fusion.layer_norm.is_some()
     }
 
-    fn bias_operand(&self, plan: &mut PlanBuilder, n_padded: u32, fusion: &Fusion) -> Option<Operand> {
+    fn packed_bias(&self, n_padded: u32, fusion: &Fusion) -> Option<Weight> {
         if !self.has_bias(fusion) {
             return None;
         }
@@ -80,7 +69,7 @@ impl Matmul {
             None => Values::Sum(self.bias.iter().chain(of_shortcut).cloned().collect()),
         };
         let layout = Layout::Vector { padded: n_padded };
-        Some(plan.add_weight(Weight { values, is_gated: self.is_gated, layout, dtype: DType::F32 }))
+        Some(Weight { values, is_gated: self.is_gated, layout, dtype: DType::F32 })
     }
 
     /// The `Params` of `wgsl/shared/product.wgsl`, in their order.

@@ -1,0 +1,201 @@
+//! How a product is shared out: what a workgroup computes, and its invocations or subgroups of that.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+use super::{Form, Fusion, Matmul, TILE};
+use crate::plan::Define;
+use crate::target::{Matrices, Target, Tier};
+use crate::tensor::DType;
+
+/// Invocations of a workgroup of `product_coop`.
+const THREADS: u32 = 256;
+/// Workgroups that keep a GPU busy: larger tiles read less, if enough of them are left.
+const ENOUGH: u32 = 96;
+/// Rows and invocations of a tile of the portable kernels, the first guess first: 4 rows an invocation, or 8, which
+/// read less of workgroup memory for each product.
+const TILES: [[u32; 2]; 4] = [[TILE, 256], [TILE, 128], [32, 128], [128, 256]];
+
+/// What a workgroup computes at a time, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blocking {
+    /// Neighbouring pixels an invocation.
+    Narrow { threads: u32, pixels: u32 },
+    /// Register tiles of a subgroup.
+    Lane { lanes: u32, rows_per_lane: u32, quads: u32 },
+    /// Tiles of `rows` x 64 in workgroup memory.
+    Tile { rows: u32, threads: u32 },
+    /// Tiles on matrix units.
+    Matrices(Tiling),
+}
+
+/// A tile and how its subgroups share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tiling {
+    /// Rows of the tile: 64 or 128.
+    rows: u32,
+    /// Columns of the tile: 64 or 128.
+    columns: u32,
+    matrices: Matrices,
+    /// Subgroups below and beside one another.
+    subgroups: [u32; 2],
+}
+
+impl fmt::Display for Blocking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Narrow { threads, pixels } => write!(f, "narrow {pixels} by {threads}"),
+            Self::Lane { lanes, .. } => write!(f, "lane {}x{} by {lanes}", self.rows(), self.columns()),
+            Self::Tile { rows, threads } => write!(f, "tile {rows}x{TILE} by {threads}"),
+            Self::Matrices(Tiling { rows, columns, subgroups: [below, beside], .. }) => {
+                write!(f, "matrices {rows}x{columns} by {below}x{beside}")
+            }
+        }
+    }
+}
+
+impl Blocking {
+    /// Rows of the product that a workgroup computes; of the narrow form, runs of pixels.
+    pub(super) fn rows(&self) -> u32 {
+        match self {
+            Self::Narrow { threads, .. } => *threads,
+            Self::Lane { lanes, rows_per_lane, .. } => lanes * rows_per_lane,
+            Self::Tile { rows, .. } | Self::Matrices(Tiling { rows, .. }) => *rows,
+        }
+    }
+    /// Columns of the product that a workgroup computes.
+    pub(super) fn columns(&self) -> u32 {
+        match self {
+            Self::Narrow { .. } => 4,
+            Self::Lane { lanes, quads, .. } => 4 * quads * lanes,
+            Self::Tile { .. } => TILE,
+            Self::Matrices(tiling) => tiling.columns,
+        }
+    }
+    pub(super) fn stem(&self, form: Form) -> &'static str {
+        match (self, form) {
+            (Self::Matrices(_), _) => "product_coop",
+            (_, Form::Narrow) => "conv2d_narrow",
+            (Self::Lane { .. }, Form::Product) => "gemm_lane",
+            (Self::Lane { .. }, _) => "conv2d_lane",
+            (_, Form::Product) => "gemm_tile",
+            _ => "conv2d_tile",
+        }
+    }
+    pub(super) fn defines(&self, tier: Tier) -> Vec<(&'static str, Define)> {
+        let numbers = match self {
+            Self::Narrow { threads, pixels } => {
+                let lanes = if tier == Tier::Lane { *threads } else { 0 };
+                vec![("lanes", lanes), ("pixels", *pixels)]
+            }
+            Self::Lane { lanes, rows_per_lane, quads } => {
+                vec![("lanes", *lanes), ("quads", *quads), ("rows_per_lane", *rows_per_lane)]
+            }
+            Self::Tile { rows, threads } => vec![("tile_rows", *rows), ("threads", *threads)],
+            Self::Matrices(Tiling { rows, columns, matrices, subgroups }) => vec![
+                ("fragment", matrices.fragment),
+                ("tile_rows", *rows),
+                ("tile_columns", *columns),
+                ("subgroup_rows", subgroups[0]),
+                ("subgroup_columns", subgroups[1]),
+            ],
+        };
+        let mut defines: Vec<_> = numbers.into_iter().map(|(name, n)| (name, Define::U32(n))).collect();
+        if let Self::Matrices(tiling) = self {
+            defines.push(("has_vectors", Define::Bool(tiling.matrices.has_vectors)));
+        }
+        defines
+    }
+}
+
+impl Matmul {
+    /// Every way to share the product out on `target`, the first guess first.
+    pub(super) fn blockings(&self, target: Target, fusion: &Fusion) -> Vec<Blocking> {
+        match (self.form, target.tier) {
+            (Form::Narrow, Tier::Lane) => {
+                [8, 4].map(|pixels| Blocking::Narrow { threads: target.lanes, pixels }).into()
+            }
+            (Form::Narrow, Tier::Tile) => {
+                [4, 2, 8].map(|pixels| Blocking::Narrow { threads: 64, pixels }).into()
+            }
+            (_, Tier::Lane) => self.lane_blockings(target),
+            (_, Tier::Tile) => {
+                let tiles = TILES.into_iter().map(|[rows, threads]| Blocking::Tile { rows, threads });
+                // Statistics are collected by 256 invocations with four rows of a tile of 64 each.
+                let can_collect = |b: &Blocking| {
+                    fusion.statistics.is_none() || *b == Blocking::Tile { rows: TILE, threads: 256 }
+                };
+                let matrices = self.tilings(target).into_iter().map(Blocking::Matrices);
+                matrices.chain(tiles.filter(can_collect)).filter(|b| self.stays_in_rows(b, fusion)).collect()
+            }
+        }
+    }
+
+    /// Whether a tile meets one batch row only, where that matters: groups are normalised and counted row by row.
+    fn stays_in_rows(&self, blocking: &Blocking, fusion: &Fusion) -> bool {
+        let matters = fusion.group_norm.is_some() || fusion.statistics.is_some();
+        !matters || self.out.n == 1 || (self.rows() / self.out.n).is_multiple_of(blocking.rows())
+    }
+
+    /// More rows and columns a lane read less for each product, until registers run out.
+    fn lane_blockings(&self, target: Target) -> Vec<Blocking> {
+        let lanes = target.lanes;
+        let most = if self.out.rows() <= lanes { 1 } else { (32 / lanes.max(1)).clamp(1, 4) };
+        // What stays empty is computed all the same.
+        let padded = |quads: u32| self.columns().next_multiple_of(4 * quads * lanes);
+        let best = (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1);
+        let mut blockings = vec![Blocking::Lane { lanes, rows_per_lane: most, quads: best }];
+        let rows = [most, most / 2].into_iter().filter(|&rows| rows > 0);
+        for blocking in rows
+            .flat_map(|rows_per_lane| [3, 2, 1].map(|quads| Blocking::Lane { lanes, rows_per_lane, quads }))
+        {
+            if !blockings.contains(&blocking) {
+                blockings.push(blocking);
+            }
+        }
+        blockings
+    }
+
+    /// Tiles for matrix units, where the target has them and the product is one of f16.
+    fn tilings(&self, target: Target) -> Vec<Tiling> {
+        let fits = |m: &Matrices| self.x.dtype == DType::F16 && THREADS.is_multiple_of(m.lanes.max(1));
+        let Some(matrices) = target.matrices.filter(fits) else { return Vec::new() };
+        let subgroups = THREADS / matrices.lanes;
+        let sizes = [[128, 128], [128, 64], [64, 64]].into_iter();
+        let fitting = sizes.filter(|[rows, columns]| {
+            bytes(*rows, *columns, matrices.has_vectors) <= target.max_workgroup_bytes
+        });
+        let mut tilings: Vec<Tiling> = fitting
+            .flat_map(|[rows, columns]| {
+                // Those first whose rows and columns are about as many: of two that are, the one with more rows.
+                let mut beside: Vec<u32> = (1..=subgroups).filter(|b| subgroups.is_multiple_of(*b)).collect();
+                beside.sort_by_key(|b| (b * b).max(subgroups) / (b * b).min(subgroups));
+                let shared =
+                    beside.into_iter().map(move |b| [subgroups / b, b]).filter(move |[down, right]| {
+                        rows % (down * matrices.fragment) == 0 && columns % (right * matrices.fragment) == 0
+                    });
+                shared.take(2).map(move |subgroups| Tiling { rows, columns, matrices, subgroups })
+            })
+            .collect();
+        let is_enough = |t: &Tiling| {
+            let tiles = self.phases() * self.rows().div_ceil(t.rows) * self.columns().div_ceil(t.columns);
+            tiles >= ENOUGH && self.columns().is_multiple_of(t.columns)
+        };
+        // The first arrangement of the smallest tile, where none leaves enough of them.
+        let smallest = tilings
+            .iter()
+            .position(|t| Some([t.rows, t.columns]) == tilings.last().map(|t| [t.rows, t.columns]));
+        if let Some(best) = tilings.iter().position(is_enough).or(smallest) {
+            tilings[..=best].rotate_right(1);
+        }
+        tilings
+    }
+}
+
+/// Workgroup memory of the largest variant: halves of the operands with eight more a row against bank
+/// conflicts, 64x64 sums, means and factors of rows or groups, a flag. Where sums are not kept in vectors,
+/// a quad of scratch an invocation.
+fn bytes(rows: u32, columns: u32, has_vectors: bool) -> u32 {
+    let scratch = if has_vectors { 0 } else { THREADS * 16 };
+    rows * 40 * 2 + 32 * (columns + 8) * 2 + 64 * 64 * 4 + scratch + (rows * 8).max(64 * 8) + 4
+}
