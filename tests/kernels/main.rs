@@ -16,3 +16,4 @@ mod products;
 mod profiles;
 mod refusals;
 mod similarity;
+mod tuning;

@@ -1,0 +1,107 @@
+//! Choices among kernels: what tuning measures, and what never wins.
+
+use dreamglass_kernels::choice::Tuning;
+use dreamglass_kernels::ops::{Attention, Conv2d, Linear};
+use dreamglass_kernels::tune::{Job, Timing};
+use dreamglass_kernels::{DType, KernelError, Param, Plan, PlanBuilder, Shape, Target};
+
+use crate::harness::own_device;
+
+/// A convolution, a linear layer behind its result and attention of that.
+fn plan(target: Target) -> Plan {
+    let record = || -> Result<Plan, KernelError> {
+        let mut plan = PlanBuilder::new(target);
+        let x = plan.input("x", Shape::new(1, 16, 16, 32), DType::F32);
+        let bias = Some(Param::new("conv.bias", &[96]));
+        let h = Conv2d { bias, ..Conv2d::new(x, Param::new("conv.weight", &[96, 32, 3, 3])) }
+            .record(&mut plan)?;
+        let h = Linear::new(h, Param::new("linear.weight", &[96, 96])).record(&mut plan)?;
+        let y = Attention::new(h, h, h, 2).record(&mut plan)?;
+        plan.output("y", y)?;
+        Ok(plan.finish())
+    };
+    record().unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn every_candidate_is_timed_and_the_best_one_is_used() {
+    let gpu = own_device();
+    let plan = plan(gpu.target());
+    let jobs = Job::of([&plan, &plan]);
+    assert_eq!(jobs.len(), 3);
+    let work: Vec<u64> = jobs.iter().map(|job| job.flops * job.count as u64).collect();
+    assert!(work.is_sorted_by(|a, b| a >= b) && jobs.iter().all(|job| job.count == 2), "{work:?}");
+    let mut tuning = Tuning::default();
+    for job in &jobs {
+        let outcome = job.measure(&gpu, &|| false).unwrap_or_else(|e| panic!("{}: {e}", job.class()));
+        let outcome = outcome.unwrap_or_else(|| panic!("{} was cancelled", job.class()));
+        let names: Vec<&str> = outcome.timings.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.iter().copied().eq(job.candidates()), "{names:?}");
+        for (name, timing) in &outcome.timings {
+            assert!(
+                matches!(timing, Timing::Took(ms) | Timing::Behind(ms) if *ms > 0.0),
+                "{}, {name}: {timing}",
+                job.class()
+            );
+        }
+        let (best, ms) = outcome.ranked(0).unwrap_or_else(|| panic!("{outcome:?}"));
+        assert!(outcome.first_guess_ms().is_some_and(|first| ms <= first), "{outcome:?}");
+        tuning.set(job.class(), best);
+    }
+    gpu.set_tuning(tuning.clone());
+    let used = plan.tuned(&gpu.tuning());
+    for choices in used.choices.values() {
+        assert_eq!(tuning.get(&choices.class), Some(&*choices.candidates[choices.chosen].name));
+    }
+}
+
+/// Candidate `ix` of the only class with a convolution, with another immediate or another kernel.
+fn spoiled(plan: &Plan, spoil: impl Fn(&mut dreamglass_kernels::choice::Candidate)) -> Job {
+    let mut plan = plan.clone();
+    let choices = plan.choices.get_mut(&0).unwrap_or_else(|| panic!("no choice"));
+    assert!(choices.candidates.len() > 1, "{choices:?}");
+    spoil(&mut choices.candidates[1]);
+    let class = choices.class.clone();
+    Job::of([&plan]).into_iter().find(|job| job.class() == class).unwrap_or_else(|| panic!("{class}"))
+}
+
+#[test]
+fn what_is_wrong_or_fails_never_wins() {
+    let gpu = own_device();
+    let plan = plan(gpu.target());
+    let measure = |job: Job| match job.measure(&gpu, &|| false) {
+        Ok(Some(outcome)) => outcome,
+        other => panic!("{other:?}"),
+    };
+    // Half of the channels are left out, and no such kernel.
+    let wrong = measure(spoiled(&plan, |candidate| candidate.immediates[4] /= 2));
+    let failed = measure(spoiled(&plan, |candidate| candidate.variant.stem = "no_kernel"));
+    assert!(matches!(wrong.timings[1].1, Timing::Wrong(error) if error > 0.1), "{wrong:?}");
+    assert!(matches!(&failed.timings[1].1, Timing::Failed(why) if why.contains("no_kernel")), "{failed:?}");
+    for outcome in [wrong, failed] {
+        assert!(!outcome.ranking.contains(&1) && outcome.ranked(0).is_some(), "{outcome:?}");
+    }
+    let job = Job::of([&plan]).remove(0);
+    assert_eq!(job.measure(&gpu, &|| true), Ok(None), "cancelled");
+}
+
+#[test]
+fn unknown_choices_change_nothing_and_weights_follow_the_candidate() {
+    let plan = plan(Target::lane(8));
+    let mut tuning = Tuning::default();
+    tuning.set("no such class", "lane 32x96 by 8");
+    let class = plan.choices[&0].class.clone();
+    tuning.set(&*class, "no such candidate");
+    let same = plan.clone().tuned(&tuning);
+    assert_eq!((&same.dispatches, &same.weights), (&plan.dispatches, &plan.weights));
+
+    let other = plan.choices[&0].candidates.last().unwrap_or_else(|| panic!("{plan:?}")).clone();
+    tuning.set(&*class, &*other.name);
+    let tuned = plan.clone().tuned(&tuning);
+    assert_eq!(tuned.dispatches[0].variant, other.variant);
+    assert_eq!(tuned.weights.len(), plan.weights.len(), "the first guess's are dropped");
+    assert_ne!(tuned.weights, plan.weights, "another register tile wants other panels");
+    // And back again.
+    tuning.set(&*class, &*plan.choices[&0].candidates[0].name);
+    assert_eq!(tuned.tuned(&tuning).dispatches, plan.dispatches);
+}
