@@ -9,6 +9,7 @@ use dreamglass_engine::params::{Field, Kind, Value};
 
 use crate::commands::bench::{self, BenchArgs};
 use crate::commands::serve::{self, ServeArgs};
+use crate::commands::tune::{self, TuneArgs};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
@@ -26,6 +27,7 @@ Examples:
   dreamglass looks
   dreamglass devices
   dreamglass bench --size 512x512 --json figures.json --report report.html
+  dreamglass tune --size 512x512
   dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
 
 Models are folders in diffusers' layout with safetensors weights; without --model the small
@@ -118,6 +120,9 @@ pub enum Command {
     /// Measure the stream on this device: where a frame's time goes, and how close to the limits
     #[command(after_help = bench::HELP)]
     Bench(BenchArgs),
+    /// Find the kernels that are fastest on this device, and keep them
+    #[command(after_help = tune::HELP)]
+    Tune(TuneArgs),
     /// Compare a model with reference tensors made by diffusers
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),

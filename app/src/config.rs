@@ -10,6 +10,7 @@ use crate::failure::bad_input;
 use crate::kernel_cache::KernelCache;
 use crate::model::Looks;
 use crate::preset::{self, Configuration, Preset};
+use crate::tuning_file::TuningFile;
 
 /// Short side of the result where neither the user nor the model says one.
 const DEFAULT_SIDE: u32 = 512;
@@ -104,7 +105,7 @@ pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
     dtype(arguments.dtype.unwrap_or(native))
 }
 
-/// Opens the device.
+/// Opens the device, with what is kept of compiled kernels and of tuning.
 pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
     let options = GpuOptions { adapter: adapter.clone(), ..Default::default() };
     let gpu = Gpu::open_with(&options, KernelCache::of_user())
@@ -112,6 +113,10 @@ pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
     if gpu.is_warm() {
         tracing::info!("kernels of an earlier run were found");
+    }
+    if let Some(file) = TuningFile::load(&gpu) {
+        tracing::info!("kernels of {} classes are tuned", file.classes.len());
+        gpu.set_tuning(file.tuning());
     }
     match gpu.matrices() {
         Ok(matrices) => {

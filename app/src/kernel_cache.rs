@@ -26,15 +26,19 @@ pub struct KernelCache {
     folder: PathBuf,
 }
 
+/// The user's folder for what is kept of kernels, unless the environment names another, or none.
+pub fn folder() -> Option<PathBuf> {
+    match env::var_os("DREAMGLASS_KERNEL_CACHE") {
+        Some(word) if word.is_empty() || word == "off" => None,
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => Some(choose_base_strategy().ok()?.cache_dir().join("dreamglass").join("kernels")),
+    }
+}
+
 impl KernelCache {
     /// The user's, unless the environment names another, or none.
     pub fn of_user() -> Option<Arc<dyn PipelineStore>> {
-        let folder = match env::var_os("DREAMGLASS_KERNEL_CACHE") {
-            Some(word) if word.is_empty() || word == "off" => return None,
-            Some(folder) => PathBuf::from(folder),
-            None => choose_base_strategy().ok()?.cache_dir().join("dreamglass").join("kernels"),
-        };
-        Some(Arc::new(Self { folder }))
+        Some(Arc::new(Self { folder: folder()? }))
     }
     fn path(&self, key: &str) -> PathBuf {
         self.folder.join(format!("{key}.bin"))
@@ -51,13 +55,18 @@ impl KernelCache {
     /// Removes all but the newest files.
     fn tidy(&self) -> io::Result<()> {
         let is_ours = |path: &PathBuf| path.extension().is_some_and(|e| e == "bin");
-        let files = fs::read_dir(&self.folder)?.flatten().map(|entry| entry.path()).filter(is_ours);
-        let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
-        files.sort();
-        let old = files.len().saturating_sub(MAX_FILES);
-        files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+        tidy(&self.folder, is_ours)
     }
+}
+
+/// Removes all but the newest of the files that are ours.
+pub fn tidy(folder: &Path, is_ours: impl Fn(&PathBuf) -> bool) -> io::Result<()> {
+    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_ours);
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
+    files.sort();
+    let old = files.len().saturating_sub(MAX_FILES);
+    files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 impl PipelineStore for KernelCache {

@@ -18,6 +18,7 @@ mod preset;
 mod rtc;
 mod sink;
 mod source;
+mod tuning_file;
 mod web;
 
 use std::io::IsTerminal;

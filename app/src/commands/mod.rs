@@ -8,6 +8,7 @@ mod image;
 mod live;
 mod looks;
 pub mod serve;
+pub mod tune;
 mod verify;
 mod video;
 
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Looks(arguments) => looks::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }

@@ -14,12 +14,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dreamglass_kernels::KernelError;
 use dreamglass_kernels::exec::{Executable, GpuTensor};
 use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::profile::{Detail, Profiler};
 use dreamglass_kernels::readback::ReadbackRing;
 use dreamglass_kernels::submit::{Submission, SubmissionTicket};
+use dreamglass_kernels::{KernelError, Plan};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -279,6 +279,11 @@ impl Live {
                 stream.not_prepared(layout);
             }
         }
+    }
+    /// What a frame runs in the plans that are in use: for tuning. None before the first are made.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let stages = self.stages.iter();
+        stages.flat_map(|stages| [&stages.encode, &stages.steps, &stages.decode]).map(Executable::plan)
     }
     /// When [`Live::drive`] has something to do though nothing happens.
     pub fn wake_at(&self) -> Option<Duration> {
