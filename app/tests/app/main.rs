@@ -10,6 +10,7 @@ mod live;
 mod pictures;
 mod program;
 mod serve;
+mod tune;
 mod verify;
 mod videos;
 #[path = "../../../tests/goldens/weights.rs"]

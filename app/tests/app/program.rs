@@ -25,7 +25,8 @@ pub const WHOLE: &str = "img2img_lcm_1";
 
 pub fn dreamglass() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dreamglass"));
-    command.env("RUST_LOG", "error");
+    // What the user keeps of kernels is not the tests' to use.
+    command.env("RUST_LOG", "error").env("DREAMGLASS_KERNEL_CACHE", "off");
     command
 }
 

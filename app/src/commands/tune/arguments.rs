@@ -16,7 +16,7 @@ differs from one GPU to the next. Without tuning, rules choose. This command
   1. times every way to do every kind of convolution, product and attention of the model at this
      size, on random values; one whose result is not that of the portable kernel never wins
   2. tries the runners-up of what takes longest in whole frames
-  3. compares whole frames with those of the rules, and keeps what was found if they are faster
+  3. compares whole frames with those of the rules, and keeps what was found unless they are slower
 From then on every command uses it, on this adapter with this driver; other sizes, steps and models
 add to it when they are tuned. It lies beside the compiled kernels (DREAMGLASS_KERNEL_CACHE).
 

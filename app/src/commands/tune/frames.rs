@@ -13,7 +13,7 @@ use super::Run;
 use crate::commands::bench::session::{Session, ms};
 use crate::commands::bench::source::Source;
 
-/// How much of a frame's time a tuning has to save to count as faster.
+/// Share of a frame's time that is chance.
 const GAIN: f64 = 0.005;
 
 /// A stream whose plans were prepared with one tuning.
@@ -30,6 +30,10 @@ impl Verdict {
     /// Whether the second is faster by more than chance.
     pub fn is_faster(&self) -> bool {
         self.after_ms < self.before_ms * (1.0 - GAIN)
+    }
+    /// Whether it is slower by more than chance.
+    pub fn is_slower(&self) -> bool {
+        self.after_ms > self.before_ms * (1.0 + GAIN)
     }
 }
 

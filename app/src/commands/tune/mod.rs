@@ -106,7 +106,7 @@ fn winners(found: &[Found]) -> Tuning {
     tuning
 }
 
-/// Keeps what was found, unless whole frames say that first guesses are better, or the user wants it dry.
+/// Keeps what was found, unless whole frames are slower with it than with first guesses, or the user wants it dry.
 fn save(
     arguments: &TuneArgs,
     gpu: &Gpu,
@@ -114,7 +114,7 @@ fn save(
     tuning: &Tuning,
     verdict: Option<&Verdict>,
 ) -> Result<Option<std::path::PathBuf>> {
-    if arguments.dry_run || found.is_empty() || verdict.is_some_and(|v| !v.is_faster()) {
+    if arguments.dry_run || found.is_empty() || verdict.is_some_and(Verdict::is_slower) {
         return Ok(None);
     }
     let mut file = TuningFile::load(gpu).unwrap_or_else(|| TuningFile::new(gpu));

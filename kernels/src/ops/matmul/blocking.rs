@@ -144,11 +144,13 @@ impl Matmul {
         // What stays empty is computed all the same.
         let padded = |quads: u32| self.columns().next_multiple_of(4 * quads * lanes);
         let best = (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1);
-        let mut blockings = vec![Blocking::Lane { lanes, rows_per_lane: most, quads: best }];
-        let rows = [most, most / 2].into_iter().filter(|&rows| rows > 0);
-        for blocking in rows
-            .flat_map(|rows_per_lane| [3, 2, 1].map(|quads| Blocking::Lane { lanes, rows_per_lane, quads }))
-        {
+        // One quad leaves registers for twice the rows, if there are enough for every core.
+        let taller = if best == 1 && self.rows() >= 16 * most * lanes { 2 * most } else { most };
+        let mut blockings = vec![Blocking::Lane { lanes, rows_per_lane: taller, quads: best }];
+        let shapes =
+            [(most, 3), (most, 2), (3 * most / 2, 2), (most, 1), (2 * most, 1), (most / 2, 3), (most / 2, 2)];
+        for (rows_per_lane, quads) in shapes.into_iter().filter(|(rows, _)| *rows > 0) {
+            let blocking = Blocking::Lane { lanes, rows_per_lane, quads };
             if !blockings.contains(&blocking) {
                 blockings.push(blocking);
             }
