@@ -11,9 +11,9 @@ use crate::buffer::{Buffer, allocate};
 use crate::error::KernelError;
 use crate::gpu::Gpu;
 use crate::slots::SlotPool;
-use crate::weight::{Weight, WeightSource};
+use crate::weight::{Scratch, Weight, WeightSource};
 
-/// Threads that read and pack at once.
+/// Most threads that read and pack at once.
 const THREADS: usize = 4;
 /// Bytes of packed weights on their way at once, unless a single one has more. Values that are read take as much
 /// again, twice as much for f16.
@@ -67,12 +67,13 @@ impl WeightCache {
         let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (budget, failures) = (Budget::default(), Mutex::new(Vec::new()));
         let work = || {
+            let mut scratch = Scratch::default();
             while !has_failed.load(Ordering::Relaxed) {
                 let ix = next.fetch_add(1, Ordering::Relaxed);
                 let Some(weight) = missing.get(ix) else { return };
                 let bytes = weight.bytes();
                 budget.take(bytes);
-                let loaded = self.load_one(gpu, weight, source);
+                let loaded = self.load_one(gpu, weight, source, &mut scratch);
                 budget.give(bytes);
                 if let Err(error) = loaded {
                     has_failed.store(true, Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl WeightCache {
         };
         thread::scope(|scope| {
             // This thread is one of them.
-            for _ in 1..missing.len().min(THREADS) {
+            for _ in 1..missing.len().min(threads()) {
                 scope.spawn(work);
             }
             work();
@@ -95,10 +96,16 @@ impl WeightCache {
         Ok(weights.iter().filter_map(|weight| known.get(weight).cloned()).collect())
     }
 
-    fn load_one(&self, gpu: &Gpu, weight: &Weight, source: &dyn WeightSource) -> Result<(), KernelError> {
-        let packed = weight.load(source)?;
+    fn load_one(
+        &self,
+        gpu: &Gpu,
+        weight: &Weight,
+        source: &dyn WeightSource,
+        scratch: &mut Scratch,
+    ) -> Result<(), KernelError> {
+        let packed = weight.load(source, scratch)?;
         let buffer = allocate(gpu, &weight.name(), packed.len() as u64)?;
-        gpu.upload(&buffer, &packed)?;
+        gpu.upload(&buffer, packed)?;
         if let Entry::Vacant(free) = self.known().entry(weight.clone()) {
             free.insert(buffer);
         }
@@ -108,6 +115,11 @@ impl WeightCache {
     fn known(&self) -> MutexGuard<'_, HashMap<Weight, Buffer>> {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Threads that read and pack at once.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(THREADS)
 }
 
 /// Bytes that are on their way.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use dreamglass_kernels::{KernelError, Plan, WeightSource};
+use half::slice::HalfFloatSliceExt;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::error::EngineError;
@@ -11,6 +12,9 @@ use crate::weights::{Bytes, ModelFiles};
 
 /// Stems that diffusers and transformers save weights under.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// Halves that are converted at a time.
+const AT_ONCE: usize = 1024;
 
 /// The tensors of one component (`unet`, `vae`, `text_encoder`).
 #[derive(Debug)]
@@ -112,15 +116,24 @@ impl Checkpoint {
     /// [`EngineError::MissingWeight`], [`EngineError::WeightShape`], [`EngineError::WeightValue`],
     /// [`EngineError::Checkpoint`] for another storage type.
     pub fn tensor(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let mut values = Vec::new();
+        self.append(name, shape, &mut values)?;
+        Ok(values)
+    }
+
+    /// As [`Self::tensor`], behind what `values` holds.
+    fn append(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), EngineError> {
         let entry = self.entry(name, shape)?;
         let bytes = &self.shards[entry.shard][entry.bytes.clone()];
-        let values = to_f32(entry.dtype, bytes).ok_or_else(|| EngineError::Checkpoint {
+        let start = values.len();
+        append_f32(entry.dtype, bytes, values).ok_or_else(|| EngineError::Checkpoint {
             path: name.into(),
             message: format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype),
         })?;
+        let values = &values[start..];
         match values.iter().position(|v| !v.is_finite()) {
             Some(index) => Err(EngineError::WeightValue { name: name.into(), index, value: values[index] }),
-            None => Ok(values),
+            None => Ok(()),
         }
     }
 
@@ -152,7 +165,12 @@ impl Checkpoint {
 
 impl WeightSource for Checkpoint {
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
-        self.tensor(name, shape).map_err(|error| {
+        let mut values = Vec::new();
+        self.read_into(name, shape, &mut values)?;
+        Ok(values)
+    }
+    fn read_into(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), KernelError> {
+        self.append(name, shape, values).map_err(|error| {
             let message = match error {
                 EngineError::WeightValue { index, value, .. } => {
                     format!("value {index} is {value}, not a finite number")
@@ -173,14 +191,31 @@ fn without_kernel(shape: &[usize]) -> &[usize] {
     }
 }
 
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    Some(match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+/// Appends little-endian values, wherever their bytes begin; none of another storage type.
+fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Option<()> {
+    let start = values.len();
+    match dtype {
+        Dtype::F32 => {
+            values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        }
+        Dtype::F16 => {
+            values.resize(start + bytes.len() / 2, 0.0);
+            let mut halves = [half::f16::ZERO; AT_ONCE];
+            for (bytes, values) in bytes.chunks(2 * AT_ONCE).zip(values[start..].chunks_mut(AT_ONCE)) {
+                let halves = &mut halves[..values.len()];
+                for (half, b) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *half = half::f16::from_le_bytes([b[0], b[1]]);
+                }
+                halves.convert_to_f32_slice(values);
+            }
+        }
+        Dtype::BF16 => {
+            // The upper half of an f32.
+            values.extend(bytes.chunks_exact(2).map(|b| f32::from_le_bytes([0, 0, b[0], b[1]])));
+        }
         _ => return None,
-    })
+    }
+    Some(())
 }
 
 /// What a damaged file's error means, with the numbers that show it.

@@ -61,12 +61,14 @@ impl Layout {
         }
     }
 
-    /// Values in this layout.
-    pub(super) fn pack(&self, parts: Vec<Part>) -> Vec<f32> {
+    /// Values in this layout, in place of what `packed` holds.
+    pub(super) fn pack(&self, parts: &mut Vec<Part>, packed: &mut Vec<f32>) {
         if let Self::Phases(inner) = self {
-            return inner.pack(folded(parts));
+            *parts = folded(std::mem::take(parts));
+            return inner.pack(parts, packed);
         }
-        let mut packed = vec![0.0f32; self.elements(&parts) as usize];
+        packed.clear();
+        packed.resize(self.elements(parts) as usize, 0.0);
         match self {
             Self::Vector { padded } => {
                 for (part, room) in parts.iter().zip(packed.chunks_exact_mut(*padded as usize)) {
@@ -74,7 +76,7 @@ impl Layout {
                 }
             }
             Self::Rows => {
-                for part in &parts {
+                for part in &*parts {
                     let pitch = part.row().next_multiple_of(4);
                     for (row, room) in part.data.chunks_exact(part.row()).zip(packed.chunks_exact_mut(pitch))
                     {
@@ -83,36 +85,58 @@ impl Layout {
                 }
             }
             Self::Kn { k, n_padded } => {
-                for_each(&parts, k, |at, o, v| packed[at * *n_padded as usize + o] = v);
+                spread(parts, k, packed, |at| at * *n_padded as usize, |o| o, LINE);
             }
             Self::Panels { k, lanes, columns } => {
                 let (lanes, columns) = (*lanes as usize, *columns as usize);
                 let quads: usize = parts.iter().zip(k).map(|(part, k)| part.taps() * padded(k) / 4).sum();
-                for_each(&parts, k, |at, o, v| {
+                let step = 4 * lanes * columns;
+                let row_at = |at: usize| at / 4 * step + at % 4;
+                let column_at = |o: usize| {
                     let (panel, column, lane) = (o / (lanes * columns), o % columns, o / columns % lanes);
-                    let quad = panel * quads + at / 4;
-                    packed[((quad * columns + column) * lanes + lane) * 4 + at % 4] = v;
-                });
+                    panel * quads * step + (column * lanes + lane) * 4
+                };
+                spread(parts, k, packed, row_at, column_at, lanes * columns);
             }
             Self::Phases(_) => {}
         }
-        packed
     }
 }
 
-/// Calls `put(place in the reduction, o, value)` for every value of `[O, I, taps…]` parts.
-fn for_each(parts: &[Part], k: &[Vec<u32>], mut put: impl FnMut(usize, usize, f32)) {
+/// Outputs whose values for one place in the reduction fill a line of the cache.
+const LINE: usize = 16;
+/// Channels that are packed at a time.
+const CHANNELS: usize = 4;
+
+/// Puts every value of `[O, I, taps…]` parts at `row_at(place in the reduction) + column_at(o)`: so many outputs
+/// (`block`) and channels at a time, that what is read and written stays near.
+fn spread(
+    parts: &[Part],
+    k: &[Vec<u32>],
+    packed: &mut [f32],
+    row_at: impl Fn(usize) -> usize,
+    column_at: impl Fn(usize) -> usize,
+    block: usize,
+) {
     let mut start = 0;
     for (part, k) in parts.iter().zip(k) {
-        let (taps, k_len) = (part.taps(), padded(k));
-        let row = part.row().max(1);
+        let (taps, k_len, row) = (part.taps().max(1), padded(k), part.row().max(1));
         let first = k.first().map_or(0, |&c| c as usize);
         let gap = first.next_multiple_of(4) - first;
-        for (o, channels) in part.data.chunks_exact(row).enumerate() {
-            for (i, values) in channels.chunks_exact(taps).enumerate() {
-                let channel = if i < first { i } else { i + gap };
-                for (tap, &value) in values.iter().enumerate() {
-                    put(start + tap * k_len + channel, o, value);
+        let columns: Vec<usize> = (0..part.outer as usize).map(&column_at).collect();
+        for (block_ix, columns) in columns.chunks(block).enumerate() {
+            let outputs = &part.data[block_ix * block * row..];
+            for i0 in (0..row / taps).step_by(CHANNELS) {
+                let channels = i0..(i0 + CHANNELS).min(row / taps);
+                for tap in 0..taps {
+                    let rows = channels.clone().map(|i| {
+                        let channel = if i < first { i } else { i + gap };
+                        (i * taps + tap, row_at(start + tap * k_len + channel))
+                    });
+                    for (from, to) in rows {
+                        let values = outputs[from..].iter().step_by(row);
+                        columns.iter().zip(values).for_each(|(column, value)| packed[to + column] = *value);
+                    }
                 }
             }
         }

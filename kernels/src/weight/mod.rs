@@ -6,6 +6,8 @@
 mod layout;
 mod values;
 
+use half::slice::HalfFloatSliceExt;
+
 use crate::error::{KernelError, shape_error};
 use crate::tensor::DType;
 
@@ -19,6 +21,41 @@ pub trait WeightSource: Sync {
     /// # Errors
     /// [`KernelError::Weight`] when it is missing, misshaped or not finite.
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError>;
+    /// The same, put behind what `values` holds: for sources that need no memory of their own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_into(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), KernelError> {
+        values.append(&mut self.read(name, shape)?);
+        Ok(())
+    }
+}
+
+/// Memory that weights are packed in, one after the other: fresh pages cost more than what is done in them.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    packed: Vec<f32>,
+    halves: Vec<half::f16>,
+    spare: Vec<Vec<f32>>,
+}
+
+/// Values that are kept for the next weight; larger ones are rare.
+const KEPT_VALUES: usize = 16 << 20;
+
+impl Scratch {
+    /// An empty vector, with the most room that there is from before.
+    fn vector(&mut self) -> Vec<f32> {
+        self.spare.sort_by_key(Vec::capacity);
+        self.spare.pop().unwrap_or_default()
+    }
+    fn give_back(&mut self, mut values: Vec<f32>) {
+        values.clear();
+        if values.capacity() <= KEPT_VALUES {
+            self.spare.push(values);
+            self.spare.sort_by_key(|values| std::cmp::Reverse(values.capacity()));
+            self.spare.truncate(2);
+        }
+    }
 }
 
 /// One or more checkpoint tensors of one shape past axis 0, joined along axis 0.
@@ -72,20 +109,24 @@ impl Param {
     /// # Errors
     /// What the source reports, or [`KernelError::Weight`] when it returns the wrong length.
     pub fn read(&self, source: &dyn WeightSource) -> Result<Vec<f32>, KernelError> {
+        self.read_into(source, Vec::new())
+    }
+    /// The same, in the memory of `values`, which is empty.
+    fn read_into(&self, source: &dyn WeightSource, mut values: Vec<f32>) -> Result<Vec<f32>, KernelError> {
         let inner: usize = self.inner.iter().map(|&d| d as usize).product();
-        let mut all = Vec::with_capacity(self.outer() as usize * inner);
+        values.reserve_exact(self.outer() as usize * inner);
         for (name, outer) in &self.parts {
             let mut shape = vec![*outer];
             shape.extend(&self.inner);
-            let data = source.read(name, &shape)?;
-            let expected = *outer as usize * inner;
-            if data.len() != expected {
-                let message = format!("expected {expected} values for shape {shape:?}, got {}", data.len());
+            let before = values.len();
+            source.read_into(name, &shape, &mut values)?;
+            let (expected, got) = (*outer as usize * inner, values.len() - before);
+            if got != expected {
+                let message = format!("expected {expected} values for shape {shape:?}, got {got}");
                 return Err(KernelError::Weight { name: name.clone(), message });
             }
-            all.extend(data);
         }
-        Ok(all)
+        Ok(values)
     }
 }
 
@@ -144,16 +185,28 @@ impl Weight {
     pub fn bytes(&self) -> u64 {
         self.packed_elements() * self.dtype.bytes()
     }
-    /// Reads the checkpoint's values, and packs them into this layout and storage type.
+    /// Reads the checkpoint's values, and packs them into this layout and storage type: bytes in `scratch`.
     ///
     /// # Errors
     /// What the source reports, or [`KernelError::Weight`] when it returns the wrong length.
-    pub fn load(&self, source: &dyn WeightSource) -> Result<Vec<u8>, KernelError> {
-        let mut parts = self.values.read(source)?;
+    pub fn load<'a>(
+        &self,
+        source: &dyn WeightSource,
+        scratch: &'a mut Scratch,
+    ) -> Result<&'a [u8], KernelError> {
+        let mut parts = self.values.read(source, scratch)?;
         if self.is_gated {
             parts.iter_mut().for_each(Part::pair_gates);
         }
-        Ok(to_bytes(&self.layout.pack(parts), self.dtype))
+        self.layout.pack(&mut parts, &mut scratch.packed);
+        parts.into_iter().for_each(|part| scratch.give_back(part.data));
+        if self.dtype != DType::F16 {
+            return Ok(bytemuck::cast_slice(&scratch.packed));
+        }
+        scratch.halves.clear();
+        scratch.halves.resize(scratch.packed.len(), half::f16::ZERO);
+        scratch.halves.convert_from_f32_slice(&scratch.packed);
+        Ok(bytemuck::cast_slice(&scratch.halves))
     }
 }
 
@@ -161,7 +214,8 @@ impl Weight {
 pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
         DType::F16 => {
-            let halves: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+            let mut halves = vec![half::f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(values);
             bytemuck::cast_slice(&halves).to_vec()
         }
         _ => bytemuck::cast_slice(values).to_vec(),

@@ -1,6 +1,6 @@
 //! What a weight is computed from: checkpoint tensors, and what is folded into them when they are read.
 
-use super::{Param, Part, WeightSource};
+use super::{Param, Part, Scratch, WeightSource};
 use crate::error::KernelError;
 use crate::tensor::DType;
 
@@ -75,12 +75,16 @@ impl Values {
     }
 
     /// Reads and folds.
-    pub(super) fn read(&self, source: &dyn WeightSource) -> Result<Vec<Part>, KernelError> {
+    pub(super) fn read(
+        &self,
+        source: &dyn WeightSource,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Part>, KernelError> {
         let mut parts = self.shapes();
         match self {
             Self::Plain(_) | Self::Stack(_) | Self::Chain(_) => {
                 for (part, param) in parts.iter_mut().zip(self.params()) {
-                    part.data = param.read(source)?;
+                    part.data = param.read_into(source, scratch.vector())?;
                 }
             }
             Self::Sum(params) => {
@@ -91,10 +95,11 @@ impl Values {
                 parts.iter_mut().for_each(|part| part.data = std::mem::take(&mut sum));
             }
             Self::Scaled { weight, scale } => {
-                parts[0].data = scaled(weight.read(source)?, &scale.read(source)?);
+                let weight = weight.read_into(source, scratch.vector())?;
+                parts[0].data = scaled(weight, &scale.read(source)?);
             }
             Self::Folded { weight, scale, shift, bias, stored } => {
-                let weight = weight.read(source)?;
+                let weight = weight.read_into(source, scratch.vector())?;
                 let shift = shift.read(source)?;
                 let mut folded: Vec<f32> =
                     weight.chunks_exact(shift.len()).map(|row| dot(row, &shift)).collect();
@@ -105,6 +110,7 @@ impl Values {
                 parts[0].data = folded;
                 parts[1].data =
                     weight.chunks_exact(shift.len()).map(|row| stored_sum(row, *stored)).collect();
+                scratch.give_back(weight);
             }
         }
         Ok(parts)
