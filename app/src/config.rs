@@ -32,7 +32,20 @@ impl Style {
         configuration: &Configuration,
         files: &ModelFiles,
     ) -> Result<Self> {
-        let looks = Looks::open(files)?;
+        Self::with(arguments, configuration, Looks::open(files)?)
+    }
+    /// The same without a configuration, and with any prompt where neither the user nor the model says one.
+    pub fn for_measuring<const STREAM: bool>(
+        arguments: &StyleArgs<STREAM>,
+        files: &ModelFiles,
+    ) -> Result<Self> {
+        Self::with(arguments, &Configuration::default(), Looks::open(files)?.or_any())
+    }
+    fn with<const STREAM: bool>(
+        arguments: &StyleArgs<STREAM>,
+        configuration: &Configuration,
+        looks: Looks,
+    ) -> Result<Self> {
         let mut params = Params::default();
         let mut look = None;
         if let Some(name) = arguments.preset.as_deref().or(configuration.preset.as_deref()) {

@@ -71,6 +71,13 @@ impl Looks {
             .map_err(|e| bad_input(e.to_string()))
             .with_context(|| files.path(LOOKS_FILE))
     }
+    /// The same, with one where the model names none: for measuring, which needs a prompt but no certain one.
+    pub fn or_any(mut self) -> Self {
+        if self.looks.is_empty() {
+            self.looks.push(Look { name: "any".into(), prompt: "an oil painting".into() });
+        }
+        self
+    }
     /// Puts in what the model says where `params` leave it open.
     pub fn complete(&self, params: &mut Params) {
         params.steps = params.steps.or(self.steps);

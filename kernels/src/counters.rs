@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Counts since a device was opened. The difference of two is what happened in between.
 ///
@@ -18,6 +19,10 @@ pub struct Counters {
     pub waits: u64,
     /// Submissions to the queue.
     pub submissions: u64,
+    /// Nanoseconds in which plans waited for their weights to be read, packed and handed over.
+    pub weights_ns: u64,
+    /// Nanoseconds in which plans waited for kernels to be compiled.
+    pub compile_ns: u64,
 }
 
 /// [`Counters`] while they count.
@@ -28,6 +33,8 @@ pub(crate) struct Meters {
     pipelines: AtomicU64,
     waits: AtomicU64,
     submissions: AtomicU64,
+    weights_ns: AtomicU64,
+    compile_ns: AtomicU64,
 }
 
 // Counts order nothing else: relaxed is enough.
@@ -39,6 +46,8 @@ impl Meters {
             pipelines: self.pipelines.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
             submissions: self.submissions.load(Ordering::Relaxed),
+            weights_ns: self.weights_ns.load(Ordering::Relaxed),
+            compile_ns: self.compile_ns.load(Ordering::Relaxed),
         }
     }
     pub(crate) fn count_pipeline(&self) {
@@ -46,6 +55,12 @@ impl Meters {
     }
     pub(crate) fn count_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn count_weights(&self, begun: Instant) {
+        self.weights_ns.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+    pub(crate) fn count_compilation(&self, begun: Instant) {
+        self.compile_ns.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
     pub(crate) fn count_submission(&self) {
         self.submissions.fetch_add(1, Ordering::Relaxed);

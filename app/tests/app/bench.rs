@@ -99,10 +99,16 @@ fn check_rates(json: &Value) {
 }
 
 fn check_cold_start(cold: &Value) {
-    let parts = ["open", "load", "compile", "tune", "prompt", "first_frame"];
+    let parts = ["read", "open", "load", "compile", "tune", "prompt", "first_frame"];
     let sum: f64 = parts.iter().map(|p| number(cold, &format!("/{p}_ms"))).sum();
     assert!((sum - number(cold, "/total_ms")).abs() < 1e-6 && sum > 1.0, "{cold}");
     assert_eq!(number(cold, "/tune_ms"), 0.0);
+    let [read, bytes] = ["/read_ms", "/read_bytes"].map(|name| number(cold, name));
+    assert!(read > 0.0 && bytes > 100_000.0, "{cold}");
+    assert!((read + number(cold, "/beyond_reading_ms") - number(cold, "/total_ms")).abs() < 1e-6, "{cold}");
+    let within = number(cold, "/weights_ms") + number(cold, "/kernels_ms");
+    assert!(within > 1.0 && within <= number(cold, "/load_ms") + number(cold, "/compile_ms"), "{cold}");
+    assert_eq!((&cold["is_warm"], number(cold, "/tuned_classes")), (&Value::Bool(false), 0.0));
 }
 
 fn check_trace(trace: &Value) {
@@ -214,10 +220,12 @@ fn a_batch_of_steps_is_measured() {
     let batch =
         ["--steps", "4", "--batching", "throughput", "--frames", "24", "--json", "a.json", "--no-ceilings"];
     let mut command = dreamglass();
-    command.current_dir(folder.path()).args(["bench", "--prompt", "ink", "--size", "64x48", "--model"]);
+    command.current_dir(folder.path()).args(["bench", "--size", "64x48", "--model"]);
     let output = command.arg(model.path()).args(batch).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let json = read(folder.path().join("a.json"));
+    // Neither the user nor the model says a prompt: any does.
+    assert_eq!(json["setup"]["parameters"]["prompt"], "an oil painting");
     // A picture comes out with every job, four jobs after its frame went in. Means, as the latency is a sum of
     // intervals: on a machine where some take twice as long, medians of the two do not belong together.
     let ratio = number(&json, "/stream/latency_ms/mean") / number(&json, "/stream/interval_ms/mean");

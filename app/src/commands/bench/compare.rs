@@ -13,6 +13,10 @@ use crate::failure::bad_input;
 const MAX_BYTES: u64 = 64 << 20;
 /// Share of a frame from which a stage that got slower counts.
 const LARGE: f64 = 0.05;
+/// Milliseconds by which the CPU's share of a frame varies by chance.
+const CPU_CHANCE_MS: f64 = 0.5;
+/// Milliseconds by which a start does.
+const START_CHANCE_MS: f64 = 500.0;
 
 /// Reads the JSON of an earlier run.
 pub fn read(path: &Path) -> Result<Figures> {
@@ -89,11 +93,17 @@ impl Comparison {
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let memory = |f: &Figures| Some(mib(f.memory.device_bytes));
-        comparison.add("device memory", "MiB", [before, now].map(memory), false);
+        comparison.add("device memory", "MiB", [before, now].map(memory), true);
+        let dispatches = |f: &Figures| f.work.and_then(|w| w.dispatches);
+        comparison.add("dispatches", "", [before, now].map(dispatches), true);
+        let cpu = |f: &Figures| f.stream.map(|s| s.cpu_ms.p50);
+        comparison.add_beyond("CPU per frame", "ms", [before, now].map(cpu), CPU_CHANCE_MS);
         let resident = |f: &Figures| f.memory.peak_resident_bytes.map(mib);
         comparison.add("peak memory", "MiB", [before, now].map(resident), false);
         let cold = |f: &Figures| Some(f.cold_start.total_ms);
         comparison.add("cold start", "ms", [before, now].map(cold), false);
+        let beyond = |f: &Figures| Some(f.cold_start.beyond_reading_ms).filter(|ms| *ms > 0.0);
+        comparison.add_beyond("beyond reading", "ms", [before, now].map(beyond), START_CHANCE_MS);
         comparison
     }
     /// Whether the frame or a large stage is past the threshold.
@@ -101,6 +111,11 @@ impl Comparison {
         self.lines.iter().any(|l| l.is_slower)
     }
 
+    /// A figure that may not get slower by more than the threshold and, as it is small or taken once, `chance`.
+    fn add_beyond(&mut self, name: &str, unit: &'static str, values: [Option<f64>; 2], chance: f64) {
+        let counts = matches!(values, [Some(before), Some(now)] if now > before + chance);
+        self.add(name, unit, values, counts);
+    }
     /// A figure that both runs have; `counts` where it is one that may not get slower.
     fn add(&mut self, name: &str, unit: &'static str, values: [Option<f64>; 2], counts: bool) {
         let [Some(before), Some(now)] = values else { return };
@@ -128,7 +143,8 @@ impl fmt::Display for Comparison {
         };
         writeln!(
             f,
-            "{verdict} the threshold of {:.2} for the frame and stages above 5 % of it",
+            "{verdict} the threshold of {:.2} for the frame, stages above 5 % of it, dispatches, device memory, the \
+             CPU's share and the start",
             self.threshold
         )
     }
@@ -145,6 +161,10 @@ mod tests {
         comparison.add("encode", "ms", [Some(10.0), Some(11.0)], true);
         comparison.add("missing", "ms", [None, Some(11.0)], true);
         assert!(!comparison.is_slower() && comparison.lines.len() == 2, "{comparison}");
+        comparison.add_beyond("CPU per frame", "ms", [Some(0.4), Some(0.8)], 0.5);
+        assert!(!comparison.is_slower(), "{comparison}");
+        comparison.add_beyond("CPU per frame", "ms", [Some(0.4), Some(1.0)], 0.5);
+        assert!(comparison.is_slower() && comparison.lines.pop().is_some() && !comparison.is_slower());
         comparison.add("decode", "ms", [Some(10.0), Some(11.1)], true);
         assert!(comparison.is_slower());
         let text = comparison.to_string();

@@ -71,16 +71,37 @@ pub struct Setup {
 /// From the program's start to the first picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
+    /// Reading the files of weights from end to end, before they are loaded; 0 where they are in the program.
+    #[serde(default)]
+    pub read_ms: f64,
+    /// Bytes of those files.
+    #[serde(default)]
+    pub read_bytes: u64,
     pub open_ms: f64,
     /// Reading the model, and the kernels of its text encoder.
     pub load_ms: f64,
     /// Recording plans, compiling their kernels, uploading their weights.
     pub compile_ms: f64,
-    /// Nothing is tuned yet: 0.
+    /// Nothing is tuned while a stream starts: 0. What `dreamglass tune` found is read with the device.
     pub tune_ms: f64,
     pub prompt_ms: f64,
     pub first_frame_ms: f64,
     pub total_ms: f64,
+    /// What the start takes beside reading the files.
+    #[serde(default)]
+    pub beyond_reading_ms: f64,
+    /// Of loading and compiling: converting, packing and uploading weights.
+    #[serde(default)]
+    pub weights_ms: f64,
+    /// Of loading and compiling: compiling kernels.
+    #[serde(default)]
+    pub kernels_ms: f64,
+    /// Whether kernels that an earlier run compiled were found.
+    #[serde(default)]
+    pub is_warm: bool,
+    /// Classes of dispatches that are tuned on this device.
+    #[serde(default)]
+    pub tuned_classes: usize,
 }
 
 /// Frames one at a time, those with timestamps around every dispatch left out.

@@ -212,13 +212,13 @@ fn ceilings(figures: &Figures) -> String {
 }
 
 fn cold_start(figures: &Figures) -> String {
-    let ColdStart { open_ms, load_ms, compile_ms, tune_ms, prompt_ms, first_frame_ms, total_ms } =
+    let ColdStart { read_ms, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, total_ms, .. } =
         figures.cold_start;
     let steps = [
+        ("read the files", read_ms),
         ("open the device", open_ms),
         ("load", load_ms),
         ("compile", compile_ms),
-        ("tune (there is no tuner)", tune_ms),
         ("first prompt", prompt_ms),
         ("first frame", first_frame_ms),
     ];

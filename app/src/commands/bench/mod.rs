@@ -6,6 +6,7 @@ mod derive;
 mod figures;
 mod html;
 mod parts;
+mod reading;
 pub(super) mod session;
 mod single;
 pub(super) mod source;
@@ -39,7 +40,6 @@ use self::streaming::Streamed;
 use super::print;
 use crate::config::{self, Style};
 use crate::failure::{INTERRUPTED, bad_input};
-use crate::preset::Configuration;
 use crate::{interrupt, model};
 
 /// Measures the stream.
@@ -80,8 +80,9 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     }
     let source = Source::open(&arguments.source)?;
     let files = model::files(arguments.engine.place.model())?;
-    let Style { params, .. } = Style::new(&arguments.style, &Configuration::default(), &files)?;
+    let Style { params, .. } = Style::for_measuring(&arguments.style, &files)?;
     let mut cold = ColdStart::default();
+    cold.read_bytes = timed(&mut cold.read_ms, || Ok(reading::weights(&files)))?;
     let gpu = timed(&mut cold.open_ms, || config::open_gpu(&arguments.engine.place.adapter()))?;
     let engine = timed(&mut cold.load_ms, || config::load(&gpu, &arguments.engine, &files))?;
     config::warn_of_cut(&engine, &params.prompt)?;
@@ -120,7 +121,13 @@ fn first(session: &mut Session, cold: &mut ColdStart) -> Result<()> {
     cold.compile_ms += build_ms;
     cold.prompt_ms = prompt_ms;
     cold.first_frame_ms = took_ms - build_ms - prompt_ms;
-    cold.total_ms = cold.open_ms + cold.load_ms + cold.compile_ms + cold.prompt_ms + cold.first_frame_ms;
+    cold.beyond_reading_ms =
+        cold.open_ms + cold.load_ms + cold.compile_ms + cold.prompt_ms + cold.first_frame_ms;
+    cold.total_ms = cold.read_ms + cold.beyond_reading_ms;
+    let (gpu, ns) = (session.live.gpu(), |ns: u64| ns as f64 / 1e6);
+    let counters = gpu.counters();
+    [cold.weights_ms, cold.kernels_ms] = [ns(counters.weights_ns), ns(counters.compile_ns)];
+    (cold.is_warm, cold.tuned_classes) = (gpu.is_warm(), gpu.tuning().len());
     Ok(())
 }
 

@@ -161,15 +161,7 @@ fn rest(figures: &Figures, out: &mut String) {
     let memory = &figures.memory;
     let peak = memory.peak_resident_bytes.map_or("unknown".into(), |b| format!("{:.0} MiB", mib(b)));
     line(out, &format!("\nmemory: {:.1} MiB on the device, peak resident {peak}", mib(memory.device_bytes)));
-    let ColdStart { open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, total_ms, .. } =
-        figures.cold_start;
-    line(
-        out,
-        &format!(
-            "cold start: {total_ms:.0} ms = open {open_ms:.0} + load {load_ms:.0} + compile {compile_ms:.0} + \
-             tune 0 (there is none) + prompt {prompt_ms:.0} + first frame {first_frame_ms:.0}"
-        ),
-    );
+    cold_start(&figures.cold_start, out);
     if let Some(filter) = &figures.filter {
         let (skipped, share) = (filter.skipped, 100.0 * filter.skipped_share);
         let of = filter.skipped + filter.processed;
@@ -178,4 +170,31 @@ fn rest(figures: &Figures, out: &mut String) {
             .map_or(String::new(), |s| format!(", {:.1} % of the device's time saved", 100.0 * s));
         line(out, &format!("similarity filter: {skipped} of {of} frames skipped ({share:.1} %){saved}"));
     }
+}
+
+fn cold_start(cold: &ColdStart, out: &mut String) {
+    let ColdStart { read_ms, read_bytes, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, .. } =
+        *cold;
+    let megabytes = read_bytes as f64 / 1e6;
+    let read = match read_bytes {
+        0 => String::new(),
+        _ => format!("read {read_ms:.0} ({megabytes:.0} MB at {:.0} MB/s) + ", megabytes / read_ms * 1e3),
+    };
+    let [total, weights, kernels] = [cold.total_ms, cold.weights_ms, cold.kernels_ms];
+    line(
+        out,
+        &format!(
+            "cold start: {total:.0} ms = {read}open {open_ms:.0} + load {load_ms:.0} + compile {compile_ms:.0} + \
+             prompt {prompt_ms:.0} + first frame {first_frame_ms:.0}"
+        ),
+    );
+    let warm = if cold.is_warm { "some from earlier runs" } else { "none from earlier runs" };
+    let tuned = cold.tuned_classes;
+    line(
+        out,
+        &format!(
+            "  {:.0} ms beyond reading the files; weights {weights:.0}, kernels {kernels:.0} ({warm}, {tuned} classes tuned)",
+            cold.beyond_reading_ms
+        ),
+    );
 }

@@ -19,7 +19,6 @@ use self::frames::{Frames, Verdict};
 use super::print;
 use crate::config::{self, Style};
 use crate::failure::INTERRUPTED;
-use crate::preset::Configuration;
 use crate::tuning_file::{Class, TuningFile};
 use crate::{interrupt, model};
 
@@ -57,7 +56,7 @@ pub fn run(arguments: &TuneArgs) -> Result<ExitCode> {
         return forget(&gpu);
     }
     let files = model::files(arguments.engine.place.model())?;
-    let Style { params, .. } = Style::new(&arguments.style, &Configuration::default(), &files)?;
+    let Style { params, .. } = Style::for_measuring(&arguments.style, &files)?;
     let engine = config::load(&gpu, &arguments.engine, &files)?;
     // Every dispatch is to be done, and first guesses are to be found anew.
     let params = Params { similarity_filter: false, ..params };
