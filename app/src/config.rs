@@ -1,8 +1,8 @@
 //! From arguments to an engine and its parameters.
 
 use anyhow::{Context, Result};
-use dreamglass_engine::kernels::DType;
 use dreamglass_engine::kernels::gpu::{AdapterChoice, Gpu, GpuOptions};
+use dreamglass_engine::kernels::{DType, Tier};
 use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Size};
 
 use crate::cli::{EngineArgs, Precision, StyleArgs};
@@ -120,7 +120,12 @@ pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
 
 /// Opens the device, with what is kept of compiled kernels and of tuning.
 pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
-    let options = GpuOptions { adapter: adapter.clone(), ..Default::default() };
+    open_gpu_as(adapter, None)
+}
+
+/// The same, with kernels of `tier` instead of the adapter's own.
+pub fn open_gpu_as(adapter: &AdapterChoice, tier: Option<Tier>) -> Result<Gpu> {
+    let options = GpuOptions { adapter: adapter.clone(), tier, ..Default::default() };
     let gpu = Gpu::open_with(&options, KernelCache::of_user())
         .context("cannot open a device (`dreamglass devices` lists them)")?;
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);

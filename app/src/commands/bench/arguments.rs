@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dreamglass_engine::kernels::Tier;
 
 use crate::cli::{EngineArgs, StyleArgs};
 
@@ -54,6 +55,9 @@ pub struct BenchArgs {
     /// How many times as long a frame or a large part of one may take before --compare fails
     #[arg(long, value_name = "X", default_value = "1.10", requires = "compare", value_parser = threshold)]
     pub threshold: f64,
+    /// Kernels of another family than the adapter's own [default: tile on GPUs, lane on CPU adapters]
+    #[arg(long, value_name = "NAME")]
+    pub kernels: Option<Family>,
     /// Do not measure what the device can do at best
     #[arg(long)]
     pub no_ceilings: bool,
@@ -61,6 +65,24 @@ pub struct BenchArgs {
     pub engine: EngineArgs,
     #[command(flatten)]
     pub style: StyleArgs<true>,
+}
+
+/// Families of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    /// Tiles in workgroup memory, or on matrix units: every GPU
+    Tile,
+    /// Registers and subgroups alone: CPU adapters
+    Lane,
+}
+
+impl From<Family> for Tier {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Tile => Self::Tile,
+            Family::Lane => Self::Lane,
+        }
+    }
 }
 
 fn threshold(text: &str) -> Result<f64, String> {

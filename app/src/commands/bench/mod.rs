@@ -83,7 +83,8 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     let Style { params, .. } = Style::for_measuring(&arguments.style, &files)?;
     let mut cold = ColdStart::default();
     cold.read_bytes = timed(&mut cold.read_ms, || Ok(reading::weights(&files)))?;
-    let gpu = timed(&mut cold.open_ms, || config::open_gpu(&arguments.engine.place.adapter()))?;
+    let (adapter, tier) = (arguments.engine.place.adapter(), arguments.kernels.map(Into::into));
+    let gpu = timed(&mut cold.open_ms, || config::open_gpu_as(&adapter, tier))?;
     let engine = timed(&mut cold.load_ms, || config::load(&gpu, &arguments.engine, &files))?;
     config::warn_of_cut(&engine, &params.prompt)?;
     let mut live = timed(&mut cold.compile_ms, || Ok(Live::new(&engine, params.clone())?))?;
