@@ -1,6 +1,7 @@
 //! The `dreamglass` command: pictures and video through an image-to-image model on any GPU.
 
 mod cli;
+mod clock;
 mod codec;
 mod commands;
 mod config;

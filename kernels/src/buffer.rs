@@ -34,6 +34,16 @@ pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<Buffer, Kern
     create(gpu, what, size, usage)
 }
 
+/// A copy of a buffer of `bytes` in memory of its own.
+pub(crate) fn duplicate(gpu: &Gpu, what: &str, bytes: u64, buffer: &Buffer) -> Result<Buffer, KernelError> {
+    let copy = allocate(gpu, what, bytes)?;
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, copy.size());
+    gpu.submit(encoder.finish());
+    gpu.check()?;
+    Ok(copy)
+}
+
 /// Allocates a buffer of `size` bytes that the host can map to read what was copied there.
 pub(crate) fn allocate_staging(gpu: &Gpu, what: &str, size: u64) -> Result<Buffer, KernelError> {
     create(gpu, what, size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)

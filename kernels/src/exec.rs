@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::buffer::{Buffer, GUARD_BYTES, read_buffer};
 use crate::error::{KernelError, shape_error};
@@ -64,11 +63,11 @@ impl Executable {
         let plan = plan.tuned(&gpu.tuning());
         let tensors = bind_tensors(gpu, &plan, externals)?;
         let slots = cache.slots.take(gpu, &plan.memory.slot_bytes)?;
-        let begun = Instant::now();
+        let begun = gpu.meters().now();
         let weights = cache.load(gpu, &plan.weights, source)?;
         gpu.meters().count_weights(begun);
         let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
-        let begun = Instant::now();
+        let begun = gpu.meters().now();
         pipelines::compile_all(gpu, executable.plan.dispatches.iter().map(|d| &d.variant))?;
         gpu.meters().count_compilation(begun);
         let dispatches = std::mem::take(&mut executable.plan.dispatches);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::choice::Tuning;
-use crate::counters::{Counters, Meters};
+use crate::counters::{Clock, Counters, Meters};
 use crate::error::KernelError;
 use crate::matrices;
 use crate::pipelines::{Kept, Pipeline, PipelineStore};
@@ -408,6 +408,10 @@ impl Gpu {
     /// Kernels compiled so far, shared by every plan on this device.
     pub(crate) fn pipelines(&self) -> &Mutex<HashMap<Variant, Arc<Pipeline>>> {
         &self.0.pipelines
+    }
+    /// Gives the device a clock, for the times in [`Self::counters`]. The first one stays.
+    pub fn set_clock(&self, clock: Clock) {
+        self.0.meters.set_clock(clock);
     }
     /// Which candidates plans are prepared with.
     pub fn tuning(&self) -> Arc<Tuning> {

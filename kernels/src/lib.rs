@@ -30,7 +30,7 @@ pub mod tune;
 pub mod weight;
 mod weight_cache;
 
-pub use counters::Counters;
+pub use counters::{Clock, Counters};
 pub use error::KernelError;
 pub use pipelines::PipelineStore;
 pub use plan::{Plan, PlanBuilder};

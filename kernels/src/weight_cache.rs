@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::buffer::{Buffer, allocate};
+use crate::buffer::{Buffer, allocate, duplicate};
 use crate::error::KernelError;
 use crate::gpu::Gpu;
 use crate::slots::SlotPool;
@@ -37,16 +37,14 @@ impl WeightCache {
     /// # Errors
     /// [`KernelError::OutOfMemory`], [`KernelError::Device`], [`KernelError::DeviceLost`].
     pub(crate) fn twin(&self, gpu: &Gpu) -> Result<Self, KernelError> {
-        let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut twin = HashMap::new();
-        for (weight, buffer) in self.known().iter() {
-            let copy = allocate(gpu, &weight.name(), weight.bytes())?;
-            encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, copy.size());
-            twin.insert(weight.clone(), copy);
-        }
-        gpu.submit(encoder.finish());
-        gpu.check()?;
-        Ok(Self { weights: Arc::new(Mutex::new(twin)), slots: self.slots.clone() })
+        let copies = self
+            .known()
+            .iter()
+            .map(|(weight, buffer)| {
+                Ok((weight.clone(), duplicate(gpu, &weight.name(), weight.bytes(), buffer)?))
+            })
+            .collect::<Result<_, KernelError>>()?;
+        Ok(Self { weights: Arc::new(Mutex::new(copies)), slots: self.slots.clone() })
     }
 
     /// A buffer for each of `weights`; those that are not there yet come from `source`.

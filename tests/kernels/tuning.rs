@@ -1,11 +1,20 @@
 //! Choices among kernels: what tuning measures, and what never wins.
 
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
 use dreamglass_kernels::choice::Tuning;
 use dreamglass_kernels::ops::{Attention, Conv2d, Linear};
 use dreamglass_kernels::tune::{Job, Timing};
 use dreamglass_kernels::{DType, KernelError, Param, Plan, PlanBuilder, Shape, Target};
 
 use crate::harness::own_device;
+
+/// Time since the first call.
+fn clock() -> Duration {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed()
+}
 
 /// A convolution, a linear layer behind its result and attention of that.
 fn plan(target: Target) -> Plan {
@@ -33,7 +42,7 @@ fn every_candidate_is_timed_and_the_best_one_is_used() {
     assert!(work.is_sorted_by(|a, b| a >= b) && jobs.iter().all(|job| job.count == 2), "{work:?}");
     let mut tuning = Tuning::default();
     for job in &jobs {
-        let outcome = job.measure(&gpu, &|| false).unwrap_or_else(|e| panic!("{}: {e}", job.class()));
+        let outcome = job.measure(&gpu, clock, &|| false).unwrap_or_else(|e| panic!("{}: {e}", job.class()));
         let outcome = outcome.unwrap_or_else(|| panic!("{} was cancelled", job.class()));
         let names: Vec<&str> = outcome.timings.iter().map(|(name, _)| name.as_str()).collect();
         assert!(names.iter().copied().eq(job.candidates()), "{names:?}");
@@ -71,7 +80,7 @@ fn spoiled(plan: &Plan, spoil: impl Fn(&mut dreamglass_kernels::choice::Candidat
 fn what_is_wrong_or_fails_never_wins() {
     let gpu = own_device();
     let plan = plan(gpu.target());
-    let measure = |job: Job| match job.measure(&gpu, &|| false) {
+    let measure = |job: Job| match job.measure(&gpu, clock, &|| false) {
         Ok(Some(outcome)) => outcome,
         other => panic!("{other:?}"),
     };
@@ -84,7 +93,7 @@ fn what_is_wrong_or_fails_never_wins() {
         assert!(!outcome.ranking.contains(&1) && outcome.ranked(0).is_some(), "{outcome:?}");
     }
     let job = Job::of([&plan]).remove(0);
-    assert_eq!(job.measure(&gpu, &|| true), Ok(None), "cancelled");
+    assert_eq!(job.measure(&gpu, clock, &|| true), Ok(None), "cancelled");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::choice::Choices;
+use crate::counters::Clock;
 use crate::error::KernelError;
 use crate::gpu::Gpu;
 use crate::plan::Plan;
@@ -129,7 +130,7 @@ impl Job {
     pub fn candidates(&self) -> impl Iterator<Item = &str> {
         self.choices.candidates.iter().map(|candidate| candidate.name.as_str())
     }
-    /// Times every candidate on `gpu`, unless `is_cancelled` says to stop: then there is no outcome. What fails
+    /// Times every candidate on `gpu` by `clock`, unless `is_cancelled` says to stop: then there is no outcome. What fails
     /// on the device fails its candidate only, as long as the device is not lost.
     ///
     /// # Errors
@@ -137,11 +138,12 @@ impl Job {
     pub fn measure(
         &self,
         gpu: &Gpu,
+        clock: Clock,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Option<Outcome>, KernelError> {
         let portable = self.choices.portable();
         let inputs = trial::inputs(gpu, self)?;
-        let reference = Trial::new(gpu, self, portable, &inputs)?;
+        let reference = Trial::new(gpu, self, portable, &inputs, clock)?;
         let expected = reference.results()?;
         let mut failures: BTreeMap<usize, Timing> = BTreeMap::new();
         let mut trials: Vec<(usize, Trial)> = vec![(portable, reference)];
@@ -149,7 +151,7 @@ impl Job {
             if is_cancelled() {
                 return Ok(None);
             }
-            match Trial::new(gpu, self, ix, &inputs).and_then(|t| Ok((t.error(&expected)?, t))) {
+            match Trial::new(gpu, self, ix, &inputs, clock).and_then(|t| Ok((t.error(&expected)?, t))) {
                 Ok((error, trial)) if error <= self.tolerance() => trials.push((ix, trial)),
                 Ok((error, _)) => drop(failures.insert(ix, Timing::Wrong(error))),
                 Err(error @ KernelError::DeviceLost { .. }) => return Err(error),
@@ -157,7 +159,7 @@ impl Job {
             }
         }
         trials.sort_by_key(|(ix, _)| *ix);
-        let Some(mut timings) = race(&mut trials, is_cancelled)? else { return Ok(None) };
+        let Some(mut timings) = race(&mut trials, clock, is_cancelled)? else { return Ok(None) };
         timings.append(&mut failures);
         let names = self.candidates().map(str::to_owned);
         Ok(Some(Outcome::new(names.zip(timings.into_values()).collect())))
@@ -180,6 +182,7 @@ impl Choices {
 /// Runs candidates in turns; those that fall behind drop out.
 fn race(
     trials: &mut [(usize, Trial)],
+    clock: Clock,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<BTreeMap<usize, Timing>>, KernelError> {
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); trials.len()];
@@ -191,7 +194,7 @@ fn race(
             if is_cancelled() {
                 return Ok(None);
             }
-            samples.push(trial.sample()?);
+            samples.push(trial.sample(clock)?);
         }
         let Some((_, times)) = BEHIND.iter().find(|(after, _)| *after == round) else { continue };
         let fastest = |samples: &Vec<f64>| samples.iter().copied().fold(f64::INFINITY, f64::min);

@@ -1,10 +1,10 @@
 //! One candidate of a class, ready to run.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use super::Job;
 use crate::choice::{Bound, Candidate, Choices};
+use crate::counters::Clock;
 use crate::error::KernelError;
 use crate::exec::{Executable, GpuTensor, WeightCache};
 use crate::gpu::Gpu;
@@ -78,6 +78,7 @@ impl Trial {
         job: &Job,
         ix: usize,
         inputs: &[(String, GpuTensor)],
+        clock: Clock,
     ) -> Result<Self, KernelError> {
         let candidate = &job.choices.candidates[ix];
         let (plan, written) = plan(gpu, job, candidate)?;
@@ -94,8 +95,8 @@ impl Trial {
             copies.push(Executable::new(gpu, plan.clone(), &Generator, &cache.twin(gpu)?, &shared)?);
         }
         let mut trial = Self { gpu: gpu.clone(), copies, outputs, guess_ms: 0.0, next: 0 };
-        trial.run(1)?;
-        trial.guess_ms = trial.run(1)?;
+        trial.run(1, clock)?;
+        trial.guess_ms = trial.run(1, clock)?;
         Ok(trial)
     }
     /// What it computed.
@@ -114,22 +115,22 @@ impl Trial {
         Ok(errors.fold(0.0, f64::max))
     }
     /// Milliseconds of a run, over as many as a sample needs.
-    pub(super) fn sample(&mut self) -> Result<f64, KernelError> {
+    pub(super) fn sample(&mut self, clock: Clock) -> Result<f64, KernelError> {
         let times = (SAMPLE_MS / self.guess_ms.max(1e-3)).ceil().clamp(1.0, 1000.0) as usize;
-        let ms = self.run(times)?;
+        let ms = self.run(times, clock)?;
         self.guess_ms = ms;
         Ok(ms)
     }
     /// Milliseconds a run of `times`, the copies in turns.
-    fn run(&mut self, times: usize) -> Result<f64, KernelError> {
+    fn run(&mut self, times: usize, clock: Clock) -> Result<f64, KernelError> {
         let mut submission = Submission::new(&self.gpu);
         for _ in 0..times {
             submission.run(&self.copies[self.next])?;
             self.next = (self.next + 1) % self.copies.len();
         }
-        let begun = Instant::now();
+        let begun = clock();
         submission.submit()?.wait()?;
-        Ok(begun.elapsed().as_secs_f64() * 1e3 / times as f64)
+        Ok((clock() - begun).as_secs_f64() * 1e3 / times as f64)
     }
 }
 

@@ -38,6 +38,7 @@ use self::source::Source;
 use self::stats::Spread;
 use self::streaming::Streamed;
 use super::print;
+use crate::clock;
 use crate::config::{self, Style};
 use crate::failure::{INTERRUPTED, bad_input};
 use crate::{interrupt, model};
@@ -85,6 +86,7 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     cold.read_bytes = timed(&mut cold.read_ms, || Ok(reading::weights(&files)))?;
     let (adapter, tier) = (arguments.engine.place.adapter(), arguments.kernels.map(Into::into));
     let gpu = timed(&mut cold.open_ms, || config::open_gpu_as(&adapter, tier))?;
+    gpu.set_clock(clock::now);
     let engine = timed(&mut cold.load_ms, || config::load(&gpu, &arguments.engine, &files))?;
     config::warn_of_cut(&engine, &params.prompt)?;
     let mut live = timed(&mut cold.compile_ms, || Ok(Live::new(&engine, params.clone())?))?;

@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use self::arguments::{HELP, TuneArgs};
 use self::frames::{Frames, Verdict};
 use super::print;
+use crate::clock;
 use crate::config::{self, Style};
 use crate::failure::INTERRUPTED;
 use crate::tuning_file::{Class, TuningFile};
@@ -136,7 +137,7 @@ impl Run {
         for job in jobs {
             self.bar.set_message(job.class().to_owned());
             let outcome = job
-                .measure(&self.gpu, &|| self.is_interrupted())
+                .measure(&self.gpu, clock::now, &|| self.is_interrupted())
                 .with_context(|| format!("{}: the portable kernel does not run", job.class()))?;
             let Some(outcome) = outcome else { break };
             self.bar.inc(1);
