@@ -29,9 +29,67 @@ impl Deref for Buffer {
 
 /// Allocates a zeroed storage buffer of `bytes` and its guard words.
 pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<Buffer, KernelError> {
-    let size = bytes.max(16).next_multiple_of(16) + GUARD_BYTES;
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-    create(gpu, what, size, usage)
+    create(gpu, what, storage_size(bytes), storage_usage())
+}
+
+/// A storage buffer that is being filled.
+///
+/// Where the device's memory is the host's, this thread writes there: fresh pages cost more than what is put into
+/// them, and several threads share that; the device's copies would be one thread's.
+pub(crate) struct Filling<'a> {
+    gpu: &'a Gpu,
+    buffer: Buffer,
+    is_mapped: bool,
+}
+
+impl<'a> Filling<'a> {
+    /// A zeroed storage buffer of `bytes` and its guard words.
+    pub(crate) fn new(gpu: &'a Gpu, what: &str, bytes: u64) -> Result<Self, KernelError> {
+        let is_mapped = gpu.has_host_memory();
+        let buffer = if is_mapped {
+            let usage = storage_usage() | wgpu::BufferUsages::MAP_WRITE;
+            counted(gpu, create_mapped(gpu, what, storage_size(bytes), usage)?)
+        } else {
+            allocate(gpu, what, bytes)?
+        };
+        Ok(Self { gpu, buffer, is_mapped })
+    }
+    /// Writes `bytes` from byte `at` on, a multiple of eight.
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), KernelError> {
+        if self.is_mapped {
+            return write_mapped(&self.buffer, at, bytes);
+        }
+        self.gpu.upload(&self.buffer, at, bytes)
+    }
+    /// The buffer, for kernels.
+    pub(crate) fn finish(self) -> Buffer {
+        if self.is_mapped {
+            self.buffer.unmap();
+        }
+        self.buffer
+    }
+}
+
+/// Bytes of a storage buffer for `bytes`.
+fn storage_size(bytes: u64) -> u64 {
+    bytes.max(16).next_multiple_of(16) + GUARD_BYTES
+}
+
+fn storage_usage() -> wgpu::BufferUsages {
+    wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC
+}
+
+/// Writes into a mapped buffer, from a multiple of eight on.
+pub(crate) fn write_mapped(buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), KernelError> {
+    let range = offset..offset + bytes.len() as u64;
+    let mapped = buffer.get_mapped_range_mut(range);
+    mapped.map_err(|e| KernelError::Device { message: e.to_string() })?.copy_from_slice(bytes);
+    Ok(())
+}
+
+fn counted(gpu: &Gpu, buffer: wgpu::Buffer) -> Buffer {
+    let lease = Lease::new(Arc::clone(gpu.meters()), buffer.size());
+    Buffer { buffer, _lease: Arc::new(lease) }
 }
 
 /// A copy of a buffer of `bytes` in memory of its own.
@@ -56,19 +114,38 @@ pub(crate) fn create(
     size: u64,
     usage: wgpu::BufferUsages,
 ) -> Result<Buffer, KernelError> {
-    let limit = gpu.summary().max_buffer_bytes;
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+    Ok(counted(gpu, create_raw(gpu, what, &descriptor)?))
+}
+
+/// Allocates a mapped buffer of `size` bytes, not counted.
+pub(crate) fn create_mapped(
+    gpu: &Gpu,
+    what: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+) -> Result<wgpu::Buffer, KernelError> {
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: true };
+    create_raw(gpu, what, &descriptor)
+}
+
+fn create_raw(
+    gpu: &Gpu,
+    what: &str,
+    descriptor: &wgpu::BufferDescriptor<'_>,
+) -> Result<wgpu::Buffer, KernelError> {
+    let (size, limit) = (descriptor.size, gpu.summary().max_buffer_bytes);
     if size > limit {
         return Err(KernelError::Limit { what: what.into(), needed: size, limit });
     }
     let device = gpu.device();
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
-    let buffer = device.create_buffer(&descriptor);
+    let buffer = device.create_buffer(descriptor);
     let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
     match errors.into_iter().flatten().next() {
         Some(error) => Err(from_wgpu(error, what, size)),
-        None => Ok(Buffer { buffer, _lease: Arc::new(Lease::new(Arc::clone(gpu.meters()), size)) }),
+        None => Ok(buffer),
     }
 }
 
@@ -119,8 +196,7 @@ impl GpuTensor {
             }
             to_bytes(&padded, self.dtype)
         };
-        self.gpu.queue().write_buffer(&self.buffer, 0, &bytes);
-        self.gpu.check()
+        self.gpu.upload(&self.buffer, 0, &bytes)
     }
     /// Writes words.
     ///
@@ -139,8 +215,7 @@ impl GpuTensor {
         if self.dtype != DType::U32 || !bytes.len().is_multiple_of(4) {
             return Err(self.dtype_error("u32"));
         }
-        self.gpu.queue().write_buffer(&self.buffer, 0, bytes);
-        self.gpu.check()
+        self.gpu.upload(&self.buffer, 0, bytes)
     }
     /// Reads unpadded NHWC values, waiting for the device.
     ///

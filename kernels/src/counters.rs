@@ -9,13 +9,15 @@ pub type Clock = fn() -> Duration;
 
 /// Counts since a device was opened. The difference of two is what happened in between.
 ///
-/// Memory that the driver stages writes in is its own and does not count.
+/// Memory that writes are staged in counts by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Buffers allocated.
     pub allocations: u64,
     /// Bytes of the buffers that are alive now.
     pub allocated_bytes: u64,
+    /// Bytes of the memory that writes are staged in, 64 MiB at most: what was needed at once so far, and is kept.
+    pub staging_bytes: u64,
     /// Kernels compiled.
     pub pipelines: u64,
     /// Times that a thread blocked until the device was done.
@@ -34,6 +36,7 @@ pub struct Counters {
 pub(crate) struct Meters {
     allocations: AtomicU64,
     allocated_bytes: AtomicU64,
+    staging_bytes: AtomicU64,
     pipelines: AtomicU64,
     waits: AtomicU64,
     submissions: AtomicU64,
@@ -48,12 +51,16 @@ impl Meters {
         Counters {
             allocations: self.allocations.load(Ordering::Relaxed),
             allocated_bytes: self.allocated_bytes.load(Ordering::Relaxed),
+            staging_bytes: self.staging_bytes.load(Ordering::Relaxed),
             pipelines: self.pipelines.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
             submissions: self.submissions.load(Ordering::Relaxed),
             weights_ns: self.weights_ns.load(Ordering::Relaxed),
             compile_ns: self.compile_ns.load(Ordering::Relaxed),
         }
+    }
+    pub(crate) fn count_staging(&self, bytes: u64) {
+        self.staging_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
     pub(crate) fn count_pipeline(&self) {
         self.pipelines.fetch_add(1, Ordering::Relaxed);

@@ -47,8 +47,8 @@ pub struct Executable {
 }
 
 impl Executable {
-    /// Uploads weights, allocates tensors and compiles kernels, those that the device's tuning names. Inputs that are not among
-    /// `externals` get a zeroed buffer of their own.
+    /// Uploads weights, allocates tensors and compiles kernels, those that the device's tuning names. Inputs that
+    /// are not among `externals` get a zeroed buffer of their own.
     ///
     /// # Errors
     /// What the weight source reports; [`KernelError::Shape`] or [`KernelError::DType`] when an
@@ -108,20 +108,24 @@ impl Executable {
     }
     /// Fills every slot, output and guard area with the word `pattern` (a NaN, in tests), so that
     /// a read of something unwritten or a write out of bounds shows.
-    pub fn poison(&self, pattern: u32) {
+    ///
+    /// # Errors
+    /// [`KernelError::DeviceLost`], [`KernelError::OutOfMemory`], [`KernelError::Device`].
+    pub fn poison(&self, pattern: u32) -> Result<(), KernelError> {
         let fill = |buffer: &Buffer, from: u64| {
             let words = vec![pattern; ((buffer.size() - from) / 4) as usize];
-            self.gpu.queue().write_buffer(buffer, from, bytemuck::cast_slice(&words));
+            self.gpu.upload(buffer, from, bytemuck::cast_slice(&words))
         };
         for slot in &self.slots {
-            fill(slot, 0);
+            fill(slot, 0)?;
         }
         for (id, tensor) in &self.tensors {
             match self.plan.values[*id as usize].storage {
-                Storage::Output(_) => fill(&tensor.buffer, 0),
-                _ => fill(&tensor.buffer, tensor.buffer.size() - GUARD_BYTES),
+                Storage::Output(_) => fill(&tensor.buffer, 0)?,
+                _ => fill(&tensor.buffer, tensor.buffer.size() - GUARD_BYTES)?,
             }
         }
+        Ok(())
     }
     /// Whether the words behind every tensor still hold `pattern`.
     ///

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::pipelines::{Kept, Pipeline, PipelineStore};
 use crate::plan::Variant;
 use crate::shader;
 use crate::target::{Matrices, Target, Tier};
+use crate::upload::Uploads;
 
 /// How long a wait takes before the device counts as lost.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -83,8 +83,7 @@ struct Inner {
     kept: Option<Kept>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     tuning: Mutex<Arc<Tuning>>,
-    /// Bytes written since the last submission for their sake.
-    waiting: AtomicU64,
+    uploads: Uploads,
     meters: Arc<Meters>,
 }
 
@@ -153,6 +152,23 @@ fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         max_buffer_bytes: limits.max_buffer_size,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
     }
+}
+
+/// What a device is asked for where its adapter has it.
+fn features(summary: &AdapterSummary, with_matrices: bool) -> wgpu::Features {
+    let mut wanted = wgpu::Features::IMMEDIATES
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::PIPELINE_CACHE
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+    if with_matrices {
+        wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    }
+    // Tiles on a CPU adapter stand for a GPU: their weights go the way that they go there.
+    if summary.is_software && summary.tier == Tier::Lane {
+        wanted |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    }
+    wanted
 }
 
 fn choose(list: &[AdapterSummary], choice: &AdapterChoice) -> Result<usize, KernelError> {
@@ -247,15 +263,8 @@ impl Gpu {
             }
             summary.tier = tier;
         }
-        let mut wanted = wgpu::Features::IMMEDIATES
-            | wgpu::Features::SUBGROUP
-            | wgpu::Features::PIPELINE_CACHE
-            | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
         let matrices = matrices::offered(&adapter, &summary, options);
-        if matrices.is_ok() {
-            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-        }
+        let wanted = features(&summary, matrices.is_ok());
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {
@@ -285,7 +294,7 @@ impl Gpu {
             kept,
             pipelines: Mutex::default(),
             tuning: Mutex::default(),
-            waiting: AtomicU64::new(0),
+            uploads: Uploads::default(),
             meters: Arc::default(),
         })))
     }
@@ -334,13 +343,14 @@ impl Gpu {
     pub fn counters(&self) -> Counters {
         self.0.meters.read()
     }
-    /// Blocks until everything submitted so far is done.
+    /// Blocks until everything written and submitted so far is done.
     ///
     /// # Errors
     /// [`KernelError::DeviceLost`], also when the device takes longer than ten minutes;
     /// [`KernelError::OutOfMemory`] or [`KernelError::Device`] when something went wrong since the
     /// last call.
     pub fn wait(&self) -> Result<(), KernelError> {
+        self.0.uploads.flush(&self.0.queue);
         self.wait_for(None)
     }
     /// Blocks until `submission` and all before it are done; until all are, without one.
@@ -361,24 +371,22 @@ impl Gpu {
         polled.map_err(|e| KernelError::DeviceLost { reason: format!("asking the device: {e}") })?;
         self.check()
     }
-    /// Writes all of `buffer`, and lets the device have it when much is waiting: what is written is copied, and
-    /// the copies stay until then.
-    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), KernelError> {
-        /// Copies that may wait.
-        const WAITING_BYTES: u64 = 128 << 20;
-        self.0.queue.write_buffer(buffer, 0, bytes);
-        let waiting = self.0.waiting.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
-        if waiting < WAITING_BYTES {
-            return Ok(());
-        }
-        self.0.waiting.store(0, Ordering::Relaxed);
-        self.0.queue.submit([]);
-        self.wait_for(None)
+    /// Copies `bytes` to `buffer` from byte `offset` on, before what is submitted next. Both are multiples of four.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfMemory`], [`KernelError::Device`], [`KernelError::DeviceLost`].
+    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), KernelError> {
+        self.0.uploads.write(self, buffer, offset, bytes)?;
+        self.check()
+    }
+    /// Whether kernels read memory that the host writes: that of CPU adapters.
+    pub(crate) fn has_host_memory(&self) -> bool {
+        self.0.device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
     }
     /// Submits one command buffer.
     pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
         self.0.meters.count_submission();
-        self.0.queue.submit([commands])
+        self.0.uploads.submit(&self.0.queue, commands)
     }
     /// The counters to add to.
     pub(crate) fn meters(&self) -> &Arc<Meters> {

@@ -27,6 +27,7 @@ pub mod submit;
 pub mod target;
 pub mod tensor;
 pub mod tune;
+mod upload;
 pub mod weight;
 mod weight_cache;
 

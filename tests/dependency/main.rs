@@ -119,6 +119,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "kernels/src/exec.rs",
             "kernels/src/submit.rs",
             "kernels/src/buffer.rs",
+            "kernels/src/upload.rs",
             "kernels/src/readback.rs",
             "kernels/src/profile.rs",
             // Presents the device's picture without read-back.
@@ -127,7 +128,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "CommandEncoderDescriptor",
-        &["kernels/src/submit.rs", "kernels/src/buffer.rs", "app/src/sink/window/renderer.rs"],
+        &[
+            "kernels/src/submit.rs",
+            "kernels/src/buffer.rs",
+            "kernels/src/upload.rs",
+            "app/src/sink/window/renderer.rs",
+        ],
     ),
     ("webrtc::", &["app/src/rtc/"]),
     ("openh264", &["app/src/codec/"]),

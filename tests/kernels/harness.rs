@@ -166,7 +166,7 @@ fn ways(plan: &Plan) -> impl Iterator<Item = Plan> {
 }
 
 fn run_poisoned(executable: &Executable, poison: u32) -> Result<Vec<u8>, KernelError> {
-    executable.poison(poison);
+    executable.poison(poison)?;
     executable.run()?;
     let bytes = executable.tensor(RESULT)?.read_raw()?;
     assert!(executable.guards_intact(poison)?, "a write past a tensor:\n{}", executable.plan());

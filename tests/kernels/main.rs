@@ -17,3 +17,4 @@ mod profiles;
 mod refusals;
 mod similarity;
 mod tuning;
+mod uploads;

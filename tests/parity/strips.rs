@@ -31,7 +31,7 @@ fn results(
         plan.output("y", y)?;
         let executable = Executable::new(&gpu, plan.finish(), &Named, &WeightCache::default(), &[])?;
         executable.tensor("x")?.write_f32(&values)?;
-        executable.poison(0x7fc0_7e00);
+        executable.poison(0x7fc0_7e00)?;
         executable.run()?;
         Ok((executable.plan().dispatches.len(), executable.tensor("y")?.read_f32()?))
     };

@@ -102,7 +102,7 @@ pub fn on_tiers(
             }
             let mut results = Vec::new();
             for poison in POISONS {
-                executable.poison(poison);
+                executable.poison(poison)?;
                 executable.run()?;
                 results.push(executable.tensor("result")?.read_f32()?);
                 assert!(executable.guards_intact(poison)?, "{tier:?}: a guard word was overwritten");

@@ -117,24 +117,40 @@ impl Checkpoint {
     /// [`EngineError::Checkpoint`] for another storage type.
     pub fn tensor(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, EngineError> {
         let mut values = Vec::new();
-        self.append(name, shape, &mut values)?;
+        let row = shape.iter().skip(1).map(|&d| d as usize).product();
+        self.append(name, shape, 0..shape.first().map_or(1, |&d| d as usize), 0..row, &mut values)?;
         Ok(values)
     }
 
-    /// As [`Self::tensor`], behind what `values` holds.
-    fn append(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), EngineError> {
+    /// Rows of axis 0 of [`Self::tensor`], and of each some values past axis 0, behind what `values` holds.
+    fn append(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
         let entry = self.entry(name, shape)?;
         let bytes = &self.shards[entry.shard][entry.bytes.clone()];
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        let size = bytes.len() / (row * shape.first().map_or(1, |&d| d as usize)).max(1);
         let start = values.len();
-        append_f32(entry.dtype, bytes, values).ok_or_else(|| EngineError::Checkpoint {
-            path: name.into(),
-            message: format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype),
-        })?;
-        let values = &values[start..];
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(index) => Err(EngineError::WeightValue { name: name.into(), index, value: values[index] }),
-            None => Ok(()),
+        let is_whole = columns.len() == row;
+        let runs = if is_whole { 1 } else { rows.len() };
+        for run in 0..runs {
+            let from = (rows.start + run) * row + columns.start;
+            let len = if is_whole { rows.len() * row } else { columns.len() };
+            append_f32(entry.dtype, &bytes[from * size..(from + len) * size], values).ok_or_else(|| {
+                let message =
+                    format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype);
+                EngineError::Checkpoint { path: name.into(), message }
+            })?;
         }
+        let Some(ix) = values[start..].iter().position(|v| !v.is_finite()) else { return Ok(()) };
+        let width = columns.len().max(1);
+        let index = (rows.start + ix / width) * row + columns.start + ix % width;
+        Err(EngineError::WeightValue { name: name.into(), index, value: values[start + ix] })
     }
 
     /// Checks that every weight of `plan` is there in the right shape, without reading any.
@@ -165,22 +181,29 @@ impl Checkpoint {
 
 impl WeightSource for Checkpoint {
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
-        let mut values = Vec::new();
-        self.read_into(name, shape, &mut values)?;
-        Ok(values)
+        self.tensor(name, shape).map_err(|error| weight_error(name, error))
     }
-    fn read_into(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), KernelError> {
-        self.append(name, shape, values).map_err(|error| {
-            let message = match error {
-                EngineError::WeightValue { index, value, .. } => {
-                    format!("value {index} is {value}, not a finite number")
-                }
-                EngineError::MissingWeight { .. } => "the checkpoint has no such weight".into(),
-                other => other.to_string(),
-            };
-            KernelError::Weight { name: name.into(), message }
-        })
+    fn read_block(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), KernelError> {
+        self.append(name, shape, rows, columns, values).map_err(|error| weight_error(name, error))
     }
+}
+
+fn weight_error(name: &str, error: EngineError) -> KernelError {
+    let message = match error {
+        EngineError::WeightValue { index, value, .. } => {
+            format!("value {index} is {value}, not a finite number")
+        }
+        EngineError::MissingWeight { .. } => "the checkpoint has no such weight".into(),
+        other => other.to_string(),
+    };
+    KernelError::Weight { name: name.into(), message }
 }
 
 /// A 1×1 convolution `[O,I,1,1]` is the matrix `[O,I]`.

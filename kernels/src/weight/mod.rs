@@ -1,15 +1,20 @@
 //! Weights as a plan names them: where they come from, and how they lie in GPU memory.
 //!
 //! A plan holds names and layouts only. The bytes are read from a [`WeightSource`] when the plan
-//! is prepared, packed tensor by tensor and dropped, so that host memory never holds a checkpoint.
+//! is prepared, block by block, and packed and handed over at once: host memory never holds a whole tensor.
 
 mod layout;
 mod values;
+
+use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 
 use crate::error::{KernelError, shape_error};
 use crate::tensor::DType;
+
+use layout::{Block, Piece};
+use values::Reader;
 
 pub use layout::Layout;
 pub use values::Values;
@@ -21,41 +26,46 @@ pub trait WeightSource: Sync {
     /// # Errors
     /// [`KernelError::Weight`] when it is missing, misshaped or not finite.
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError>;
-    /// The same, put behind what `values` holds: for sources that need no memory of their own.
+    /// Rows of axis 0 of the same, and of each some columns (values past axis 0), behind what `values` holds: for
+    /// sources that need not read all of it.
     ///
     /// # Errors
     /// As [`Self::read`].
-    fn read_into(&self, name: &str, shape: &[u32], values: &mut Vec<f32>) -> Result<(), KernelError> {
-        values.append(&mut self.read(name, shape)?);
+    fn read_block(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), KernelError> {
+        let all = self.read(name, shape)?;
+        expect_values(name, shape, all.len(), shape.iter().map(|&d| d as usize).product())?;
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        rows.for_each(|ix| values.extend_from_slice(&all[ix * row..][columns.clone()]));
         Ok(())
     }
 }
 
-/// Memory that weights are packed in, one after the other: fresh pages cost more than what is done in them.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    packed: Vec<f32>,
-    halves: Vec<half::f16>,
-    spare: Vec<Vec<f32>>,
+/// That a source returned as many values as it was asked for.
+fn expect_values(name: &str, shape: &[u32], got: usize, expected: usize) -> Result<(), KernelError> {
+    if got == expected {
+        return Ok(());
+    }
+    let message = format!("expected {expected} values for shape {shape:?}, got {got}");
+    Err(KernelError::Weight { name: name.into(), message })
 }
 
-/// Values that are kept for the next weight; larger ones are rare.
-const KEPT_VALUES: usize = 16 << 20;
+/// Values that are read and packed at a time: what of them is in work stays in a core's cache.
+const VALUES_AT_ONCE: usize = 512 << 10;
 
-impl Scratch {
-    /// An empty vector, with the most room that there is from before.
-    fn vector(&mut self) -> Vec<f32> {
-        self.spare.sort_by_key(Vec::capacity);
-        self.spare.pop().unwrap_or_default()
-    }
-    fn give_back(&mut self, mut values: Vec<f32>) {
-        values.clear();
-        if values.capacity() <= KEPT_VALUES {
-            self.spare.push(values);
-            self.spare.sort_by_key(|values| std::cmp::Reverse(values.capacity()));
-            self.spare.truncate(2);
-        }
-    }
+/// Memory that weights are packed in, block after block: fresh pages cost more than what is done in them.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    values: Vec<f32>,
+    gates: Vec<f32>,
+    packed: Vec<f32>,
+    halves: Vec<half::f16>,
 }
 
 /// One or more checkpoint tensors of one shape past axis 0, joined along axis 0.
@@ -109,24 +119,37 @@ impl Param {
     /// # Errors
     /// What the source reports, or [`KernelError::Weight`] when it returns the wrong length.
     pub fn read(&self, source: &dyn WeightSource) -> Result<Vec<f32>, KernelError> {
-        self.read_into(source, Vec::new())
-    }
-    /// The same, in the memory of `values`, which is empty.
-    fn read_into(&self, source: &dyn WeightSource, mut values: Vec<f32>) -> Result<Vec<f32>, KernelError> {
-        let inner: usize = self.inner.iter().map(|&d| d as usize).product();
-        values.reserve_exact(self.outer() as usize * inner);
-        for (name, outer) in &self.parts {
-            let mut shape = vec![*outer];
-            shape.extend(&self.inner);
-            let before = values.len();
-            source.read_into(name, &shape, &mut values)?;
-            let (expected, got) = (*outer as usize * inner, values.len() - before);
-            if got != expected {
-                let message = format!("expected {expected} values for shape {shape:?}, got {got}");
-                return Err(KernelError::Weight { name: name.clone(), message });
-            }
-        }
+        let mut values = Vec::new();
+        self.read_block(source, 0..self.outer() as usize, 0..self.row(), &mut values)?;
         Ok(values)
+    }
+    /// Values per row of axis 0.
+    pub(crate) fn row(&self) -> usize {
+        self.inner.iter().map(|&d| d as usize).product()
+    }
+    /// Some rows of the joined parts, and of each some columns, behind what `values` holds.
+    fn read_block(
+        &self,
+        source: &dyn WeightSource,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), KernelError> {
+        let mut first = 0;
+        for (name, outer) in &self.parts {
+            let end = first + *outer as usize;
+            let here = rows.start.max(first)..rows.end.min(end);
+            if !here.is_empty() {
+                let mut shape = vec![*outer];
+                shape.extend(&self.inner);
+                let (before, expected) = (values.len(), here.len() * columns.len());
+                let rows = here.start - first..here.end - first;
+                source.read_block(name, &shape, rows, columns.clone(), values)?;
+                expect_values(name, &shape, values.len() - before, expected)?;
+            }
+            first = end;
+        }
+        Ok(())
     }
 }
 
@@ -144,15 +167,13 @@ pub struct Weight {
     pub dtype: DType,
 }
 
-/// Values of one shape `[O, inner…]`, row-major.
+/// The shape `[O, inner…]` of values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
     /// Length of axis 0.
     pub(crate) outer: u32,
     /// Shape past axis 0.
     pub(crate) inner: Vec<u32>,
-    /// The values; empty where only the shape is asked for.
-    pub(crate) data: Vec<f32>,
 }
 
 impl Part {
@@ -163,12 +184,6 @@ impl Part {
     /// kh·kw of a convolution, 1 of anything else.
     pub(crate) fn taps(&self) -> usize {
         self.inner.iter().skip(1).map(|&d| d as usize).product()
-    }
-    /// Puts gates beside their values: see [`Weight::is_gated`].
-    fn pair_gates(&mut self) {
-        let (row, half) = (self.row(), self.outer as usize / 2);
-        let order = (0..half / 2).flat_map(|i| [2 * i, 2 * i + 1, half + 2 * i, half + 2 * i + 1]);
-        self.data = order.flat_map(|o| self.data[o * row..(o + 1) * row].iter().copied()).collect();
     }
 }
 
@@ -185,28 +200,75 @@ impl Weight {
     pub fn bytes(&self) -> u64 {
         self.packed_elements() * self.dtype.bytes()
     }
-    /// Reads the checkpoint's values, and packs them into this layout and storage type: bytes in `scratch`.
+    /// Reads the checkpoint's values block by block, packs them into this layout and storage type, and hands each run
+    /// of bytes to `write` with the bytes of the weight before it. Together they are all of it.
     ///
     /// # Errors
-    /// What the source reports, or [`KernelError::Weight`] when it returns the wrong length.
-    pub fn load<'a>(
+    /// What the source or `write` reports, or [`KernelError::Weight`] when the source returns the wrong length.
+    pub fn pack(
         &self,
         source: &dyn WeightSource,
-        scratch: &'a mut Scratch,
-    ) -> Result<&'a [u8], KernelError> {
-        let mut parts = self.values.read(source, scratch)?;
-        if self.is_gated {
-            parts.iter_mut().for_each(Part::pair_gates);
+        scratch: &mut Scratch,
+        write: impl FnMut(u64, &[u8]) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        self.pack_by(VALUES_AT_ONCE, source, scratch, write)
+    }
+    fn pack_by(
+        &self,
+        values_at_once: usize,
+        source: &dyn WeightSource,
+        scratch: &mut Scratch,
+        mut write: impl FnMut(u64, &[u8]) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let parts = self.values.shapes();
+        let reader = self.values.open(source)?;
+        for block in self.layout.blocks(&parts, values_at_once) {
+            self.read(&reader, &parts, &block, scratch)?;
+            let Scratch { values, packed, halves, .. } = scratch;
+            let pieces = self.layout.pack(&parts, &block, values, packed);
+            let bytes: &[u8] = if self.dtype == DType::F16 {
+                halves.resize(packed.len(), half::f16::ZERO);
+                halves.convert_from_f32_slice(packed);
+                bytemuck::cast_slice(halves)
+            } else {
+                bytemuck::cast_slice(packed)
+            };
+            let size = self.dtype.bytes() as usize;
+            for Piece { at, from } in pieces {
+                write((at * size) as u64, &bytes[from.start * size..from.end * size])?;
+            }
         }
-        self.layout.pack(&mut parts, &mut scratch.packed);
-        parts.into_iter().for_each(|part| scratch.give_back(part.data));
-        if self.dtype != DType::F16 {
-            return Ok(bytemuck::cast_slice(&scratch.packed));
+        Ok(())
+    }
+    /// The values of a block, in place of those in `scratch`.
+    fn read(
+        &self,
+        reader: &Reader<'_>,
+        parts: &[Part],
+        block: &Block,
+        scratch: &mut Scratch,
+    ) -> Result<(), KernelError> {
+        let Scratch { values, gates, .. } = scratch;
+        let Block { part, rows, channels } = block;
+        let taps = parts[*part].taps();
+        let columns = channels.start * taps..channels.end * taps;
+        values.clear();
+        if !self.is_gated {
+            return reader.read(*part, rows.clone(), columns, values);
         }
-        scratch.halves.clear();
-        scratch.halves.resize(scratch.packed.len(), half::f16::ZERO);
-        scratch.halves.convert_from_f32_slice(&scratch.packed);
-        Ok(bytemuck::cast_slice(&scratch.halves))
+        let half = parts[*part].outer as usize / 2;
+        let rows = rows.start / 2..rows.end / 2;
+        gates.clear();
+        reader.read(*part, rows.clone(), columns.clone(), gates)?;
+        let middle = gates.len();
+        reader.read(*part, half + rows.start..half + rows.end, columns.clone(), gates)?;
+        let (of_values, of_gates) = gates.split_at(middle);
+        let pair = 2 * columns.len();
+        for (value, gate) in of_values.chunks_exact(pair).zip(of_gates.chunks_exact(pair)) {
+            values.extend_from_slice(value);
+            values.extend_from_slice(gate);
+        }
+        Ok(())
     }
 }
 
@@ -221,3 +283,6 @@ pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
         _ => bytemuck::cast_slice(values).to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

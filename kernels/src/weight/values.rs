@@ -1,6 +1,8 @@
 //! What a weight is computed from: checkpoint tensors, and what is folded into them when they are read.
 
-use super::{Param, Part, Scratch, WeightSource};
+use std::ops::Range;
+
+use super::{Param, Part, VALUES_AT_ONCE, WeightSource};
 use crate::error::KernelError;
 use crate::tensor::DType;
 
@@ -59,70 +61,118 @@ impl Values {
         }
     }
 
-    /// The shapes of what [`Self::read`] returns.
+    /// The shapes of the parts.
     pub(super) fn shapes(&self) -> Vec<Part> {
-        let shape = |p: &Param| Part { outer: p.outer(), inner: p.inner.clone(), data: Vec::new() };
+        let shape = |p: &Param| Part { outer: p.outer(), inner: p.inner.clone() };
         match self {
             Self::Plain(param) | Self::Scaled { weight: param, .. } => vec![shape(param)],
             Self::Stack(params) => params.iter().map(shape).collect(),
             Self::Sum(params) => params.first().map(shape).into_iter().collect(),
             Self::Chain(params) => params.iter().map(shape).collect(),
             Self::Folded { weight, .. } => {
-                let vector = Part { outer: weight.outer(), inner: Vec::new(), data: Vec::new() };
+                let vector = Part { outer: weight.outer(), inner: Vec::new() };
                 vec![vector.clone(), vector]
             }
         }
     }
 
-    /// Reads and folds.
-    pub(super) fn read(
-        &self,
-        source: &dyn WeightSource,
-        scratch: &mut Scratch,
-    ) -> Result<Vec<Part>, KernelError> {
-        let mut parts = self.shapes();
-        match self {
-            Self::Plain(_) | Self::Stack(_) | Self::Chain(_) => {
-                for (part, param) in parts.iter_mut().zip(self.params()) {
-                    part.data = param.read_into(source, scratch.vector())?;
-                }
-            }
+    /// Ready to be read in blocks: what is small and computed, such as sums, is read at once.
+    pub(super) fn open<'a>(&'a self, source: &'a dyn WeightSource) -> Result<Reader<'a>, KernelError> {
+        let of = |params: Vec<&'a Param>| Reader::Params { source, params, scale: None };
+        Ok(match self {
+            Self::Plain(param) => of(vec![param]),
+            Self::Stack(params) => of(params.iter().collect()),
+            Self::Chain(params) => of(params.iter().collect()),
             Self::Sum(params) => {
-                let mut sum = vec![0.0; parts.iter().map(|p| p.outer as usize).sum()];
+                let mut sum = vec![0.0; params.first().map_or(0, |p| p.outer() as usize)];
                 for param in params {
                     sum.iter_mut().zip(param.read(source)?).for_each(|(sum, v)| *sum += v);
                 }
-                parts.iter_mut().for_each(|part| part.data = std::mem::take(&mut sum));
+                Reader::Vectors(vec![sum])
             }
             Self::Scaled { weight, scale } => {
-                let weight = weight.read_into(source, scratch.vector())?;
-                parts[0].data = scaled(weight, &scale.read(source)?);
+                let scale = Some(scale.read(source)?);
+                Reader::Params { source, params: vec![weight], scale }
             }
             Self::Folded { weight, scale, shift, bias, stored } => {
-                let weight = weight.read_into(source, scratch.vector())?;
-                let shift = shift.read(source)?;
-                let mut folded: Vec<f32> =
-                    weight.chunks_exact(shift.len()).map(|row| dot(row, &shift)).collect();
+                let norm = [scale.read(source)?, shift.read(source)?];
+                let mut vectors = fold(source, weight, &norm, *stored)?;
                 if let Some(bias) = bias {
-                    folded.iter_mut().zip(bias.read(source)?).for_each(|(sum, v)| *sum += v);
+                    vectors[0].iter_mut().zip(bias.read(source)?).for_each(|(sum, v)| *sum += v);
                 }
-                let weight = scaled(weight, &scale.read(source)?);
-                parts[0].data = folded;
-                parts[1].data =
-                    weight.chunks_exact(shift.len()).map(|row| stored_sum(row, *stored)).collect();
-                scratch.give_back(weight);
+                Reader::Vectors(vectors)
+            }
+        })
+    }
+}
+
+/// Values that are read in blocks.
+pub(super) enum Reader<'a> {
+    /// Checkpoint tensors, each row times `scale` where there is one.
+    Params {
+        /// Where they come from.
+        source: &'a dyn WeightSource,
+        /// One for each part.
+        params: Vec<&'a Param>,
+        /// As long as a row.
+        scale: Option<Vec<f32>>,
+    },
+    /// Vectors, one for each part.
+    Vectors(Vec<Vec<f32>>),
+}
+
+impl Reader<'_> {
+    /// Puts some rows and columns of a part behind what `values` holds.
+    ///
+    /// # Errors
+    /// What the source reports, or [`KernelError::Weight`] when it returns the wrong length.
+    pub(super) fn read(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), KernelError> {
+        match self {
+            Self::Vectors(vectors) => values.extend_from_slice(&vectors[part][rows]),
+            Self::Params { source, params, scale } => {
+                let before = values.len();
+                params[part].read_block(*source, rows, columns.clone(), values)?;
+                if let Some(scale) = scale {
+                    multiply(&mut values[before..], &scale[columns]);
+                }
             }
         }
-        Ok(parts)
+        Ok(())
     }
 }
 
 /// Every row times `scale`, element by element.
-fn scaled(mut weight: Vec<f32>, scale: &[f32]) -> Vec<f32> {
-    for row in weight.chunks_exact_mut(scale.len()) {
+fn multiply(rows: &mut [f32], scale: &[f32]) {
+    for row in rows.chunks_exact_mut(scale.len()) {
         row.iter_mut().zip(scale).for_each(|(w, s)| *w *= s);
     }
-    weight
+}
+
+/// `Σₖ W[o,k]·shift[k]`, and `Σₖ W[o,k]·scale[k]` of the products as `stored`.
+fn fold(
+    source: &dyn WeightSource,
+    weight: &Param,
+    [scale, shift]: &[Vec<f32>; 2],
+    stored: DType,
+) -> Result<Vec<Vec<f32>>, KernelError> {
+    let (outer, row) = (weight.outer() as usize, weight.row());
+    let (mut shifts, mut sums) = (Vec::with_capacity(outer), Vec::with_capacity(outer));
+    let mut values = Vec::new();
+    let step = (VALUES_AT_ONCE / row.max(1)).max(1);
+    for first in (0..outer).step_by(step) {
+        values.clear();
+        weight.read_block(source, first..(first + step).min(outer), 0..row, &mut values)?;
+        shifts.extend(values.chunks_exact(row).map(|row| dot(row, shift)));
+        multiply(&mut values, scale);
+        sums.extend(values.chunks_exact(row).map(|row| stored_sum(row, stored)));
+    }
+    Ok(vec![shifts, sums])
 }
 
 /// In f64: thousands of terms are added once, for every frame to come.

@@ -1,0 +1,206 @@
+//! Weights that are packed block by block, against their layouts' definitions written out place by place.
+
+use super::*;
+
+/// Whole numbers that tell every element of every tensor apart, so that sums of them are exact.
+struct Numbered;
+
+impl WeightSource for Numbered {
+    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        let seed = name.bytes().fold(0_u32, |seed, byte| (seed * 31 + u32::from(byte)) % 97);
+        let count = shape.iter().product::<u32>();
+        Ok((0..count).map(|ix| (seed * 1000 + ix) as f32).collect())
+    }
+}
+
+/// A source that leaves out the last value.
+struct Short;
+
+impl WeightSource for Short {
+    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        let mut values = Numbered.read(name, shape)?;
+        values.pop();
+        Ok(values)
+    }
+}
+
+/// One value of the reduction: which part, which tap, which channel; none for padding.
+type Place = Option<(usize, usize, usize)>;
+
+/// Every place of the reduction in order: parts, their taps, the channels of each source padded to four.
+fn places(k: &[Vec<u32>], taps: &[usize]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (part, (k, taps)) in k.iter().zip(taps).enumerate() {
+        for tap in 0..*taps {
+            let mut first = 0;
+            for channels in k.iter().map(|&c| c as usize) {
+                places.extend((first..first + channels).map(|channel| Some((part, tap, channel))));
+                places.extend((channels..channels.next_multiple_of(4)).map(|_| None));
+                first += channels;
+            }
+        }
+    }
+    places
+}
+
+/// What a layout's definition says, for parts `[outer, channels, taps]` of these values.
+fn defined(layout: &Layout, shapes: &[[usize; 3]], values: &[Vec<f32>]) -> Vec<f32> {
+    let outer = shapes[0][0];
+    let taps: Vec<usize> = shapes.iter().map(|s| s[2]).collect();
+    let value = |place: Place, o: usize| match place {
+        Some((part, tap, channel)) if o < outer => {
+            values[part][(o * shapes[part][1] + channel) * shapes[part][2] + tap]
+        }
+        _ => 0.0,
+    };
+    let mut packed = Vec::new();
+    match layout {
+        Layout::Vector { padded } => {
+            for values in values {
+                packed.extend(values);
+                packed.resize(packed.len().next_multiple_of(*padded as usize), 0.0);
+            }
+        }
+        Layout::Rows => {
+            for (values, [_, channels, taps]) in values.iter().zip(shapes) {
+                for row in values.chunks(channels * taps) {
+                    packed.extend(row);
+                    packed.resize(packed.len().next_multiple_of(4), 0.0);
+                }
+            }
+        }
+        Layout::Kn { k, n_padded } => {
+            for place in places(k, &taps) {
+                packed.extend((0..*n_padded as usize).map(|o| value(place, o)));
+            }
+        }
+        Layout::Panels { k, lanes, columns } => {
+            let (lanes, columns) = (*lanes as usize, *columns as usize);
+            for panel in 0..outer.div_ceil(lanes * columns) {
+                for quad in places(k, &taps).chunks(4) {
+                    for column in 0..columns {
+                        for lane in 0..lanes {
+                            let o = (panel * lanes + lane) * columns + column;
+                            packed.extend(quad.iter().map(|place| value(*place, o)));
+                        }
+                    }
+                }
+            }
+        }
+        Layout::Phases(inner) => {
+            let shapes: Vec<_> = shapes.iter().map(|[o, c, _]| [*o, *c, 16]).collect();
+            let values: Vec<_> = values.iter().map(|v| v.chunks(9).flat_map(phases).collect()).collect();
+            return defined(inner, &shapes, &values);
+        }
+    }
+    packed
+}
+
+/// The sixteen taps of four phases: a pixel of a doubled picture reads those of the picture at half its place.
+fn phases(nine: &[f32]) -> Vec<f32> {
+    let mut sixteen = vec![0.0; 16];
+    for (py, px) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for (dy, dx) in (-1_i32..=1).flat_map(|dy| (-1_i32..=1).map(move |dx| (dy, dx))) {
+            // The picture's pixels that a phase reads begin one before its own where the phase is 0.
+            let tap = |phase: i32, d: i32| (phase + d).div_euclid(2) + 1 - phase;
+            let to = 4 * (2 * py + px) + 2 * tap(py, dy) + tap(px, dx);
+            sixteen[to as usize] += nine[(3 * (dy + 1) + dx + 1) as usize];
+        }
+    }
+    sixteen
+}
+
+/// What is handed over in blocks of about `values_at_once`, put together; every element once.
+fn packed(weight: &Weight, values_at_once: usize) -> Result<Vec<f32>, KernelError> {
+    let mut whole = vec![f32::NAN; weight.packed_elements() as usize];
+    let mut written = 0;
+    weight.pack_by(values_at_once, &Numbered, &mut Scratch::default(), |at, bytes| {
+        assert!(at.is_multiple_of(8), "mapped memory is written at multiples of eight bytes, not at {at}");
+        let run: &[f32] = bytemuck::cast_slice(bytes);
+        whole[at as usize / 4..][..run.len()].copy_from_slice(run);
+        written += run.len();
+        Ok(())
+    })?;
+    assert_eq!(written, whole.len(), "{weight:?}: an element was written twice, or none");
+    Ok(whole)
+}
+
+fn check(values: Values, layout: Layout, is_gated: bool) -> Result<(), KernelError> {
+    let shapes: Vec<[usize; 3]> = values
+        .shapes()
+        .iter()
+        .map(|part| [part.outer as usize, part.row() / part.taps(), part.taps()])
+        .collect();
+    let mut whole: Vec<Vec<f32>> =
+        values.params().iter().map(|param| param.read(&Numbered)).collect::<Result<_, _>>()?;
+    if is_gated {
+        let row = shapes[0][1] * shapes[0][2];
+        let half = shapes[0][0] / 2;
+        let order = (0..half / 2).flat_map(|i| [2 * i, 2 * i + 1, half + 2 * i, half + 2 * i + 1]);
+        whole[0] = order.flat_map(|o| whole[0][o * row..][..row].to_vec()).collect();
+    }
+    let expected = defined(&layout, &shapes, &whole);
+    let weight = Weight { values, is_gated, layout, dtype: DType::F32 };
+    for values_at_once in [1, 200, 1000, 1 << 20] {
+        assert_eq!(packed(&weight, values_at_once)?, expected, "{weight:?} in blocks of {values_at_once}");
+    }
+    Ok(())
+}
+
+fn layouts(k: &[Vec<u32>], outer: u32) -> [Layout; 4] {
+    let k = k.to_vec();
+    [
+        Layout::Kn { k: k.clone(), n_padded: outer.next_multiple_of(4) },
+        Layout::Kn { k: k.clone(), n_padded: outer.next_multiple_of(16) },
+        Layout::Panels { k: k.clone(), lanes: 8, columns: 1 },
+        Layout::Panels { k, lanes: 4, columns: 4 },
+    ]
+}
+
+#[test]
+fn blocks_of_any_size_make_the_defined_layout() -> Result<(), KernelError> {
+    for (outer, channels, kernel) in [(8, 4, 1), (13, 7, 3), (40, 22, 3), (1, 1, 1), (33, 9, 1)] {
+        let param = Param::new("w", &[outer, channels, kernel, kernel]);
+        for layout in layouts(&[vec![channels]], outer) {
+            check(Values::from(&param), layout.clone(), false)?;
+            if kernel == 3 {
+                check(Values::from(&param), Layout::Phases(Box::new(layout)), false)?;
+            }
+        }
+        check(Values::from(&Param::new("rows", &[outer, channels])), Layout::Rows, false)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_sources_joined_rows_shortcuts_and_gates_are_packed_alike() -> Result<(), KernelError> {
+    let two_sources = Param::new("two", &[12, 11, 3, 3]);
+    for layout in layouts(&[vec![5, 6]], 12) {
+        check(Values::from(&two_sources), layout, false)?;
+    }
+    let [q, k, v] = [("q", 6), ("k", 9), ("v", 5)].map(|(name, outer)| Param::new(name, &[outer, 10]));
+    let joined = Param::join(&[q, k, v])?;
+    for layout in layouts(&[vec![10]], 20) {
+        check(Values::from(&joined), layout, false)?;
+    }
+    let chain = Values::Chain([Param::new("conv", &[14, 6, 3, 3]), Param::new("shortcut", &[14, 9])]);
+    for layout in layouts(&[vec![6], vec![4, 5]], 14) {
+        check(chain.clone(), layout, false)?;
+    }
+    for layout in layouts(&[vec![10]], 24) {
+        check(Values::from(&Param::new("gated", &[24, 10])), layout, true)?;
+    }
+    let stack = Values::Stack(vec![Param::new("scale", &[10]), Param::new("shift", &[10])]);
+    check(stack, Layout::Vector { padded: 12 }, false)?;
+    check(Values::from(&Param::new("bias", &[24])), Layout::Vector { padded: 32 }, true)
+}
+
+#[test]
+fn a_source_that_returns_too_little_is_named() {
+    let values = Values::from(&Param::new("w", &[8, 4]));
+    let layout = Layout::Kn { k: vec![vec![4]], n_padded: 8 };
+    let weight = Weight { values, is_gated: false, layout, dtype: DType::F16 };
+    let packed = weight.pack(&Short, &mut Scratch::default(), |_, _| Ok(()));
+    let message = packed.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(message.contains("expected 32 values") && message.contains("got 31"), "{message}");
+}
