@@ -7,6 +7,15 @@ use std::time::Duration;
 /// Time since some moment: kernels have no clock of their own.
 pub type Clock = fn() -> Duration;
 
+/// What time is taken by.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The same for all threads.
+    pub wall: Clock,
+    /// What the calling thread has spent on a core.
+    pub thread: Clock,
+}
+
 /// Counts since a device was opened. The difference of two is what happened in between.
 ///
 /// Memory that writes are staged in counts by itself.
@@ -25,10 +34,13 @@ pub struct Counters {
     /// Submissions to the queue.
     pub submissions: u64,
     /// Nanoseconds in which plans waited for their weights to be read, packed and handed over, by the clock of
-    /// [`crate::gpu::Gpu::set_clock`]; 0 without one.
+    /// [`crate::gpu::Gpu::set_clocks`]; 0 without one.
     pub weights_ns: u64,
     /// The same for kernels to be compiled.
     pub compile_ns: u64,
+    /// Nanoseconds that threads spent from the first dispatch of a submission until it was handed over, by their own
+    /// clock of [`crate::gpu::Gpu::set_clocks`]; 0 without one.
+    pub encode_ns: u64,
 }
 
 /// [`Counters`] while they count.
@@ -42,7 +54,8 @@ pub(crate) struct Meters {
     submissions: AtomicU64,
     weights_ns: AtomicU64,
     compile_ns: AtomicU64,
-    clock: OnceLock<Clock>,
+    encode_ns: AtomicU64,
+    clocks: OnceLock<Clocks>,
 }
 
 // Counts order nothing else: relaxed is enough.
@@ -57,6 +70,7 @@ impl Meters {
             submissions: self.submissions.load(Ordering::Relaxed),
             weights_ns: self.weights_ns.load(Ordering::Relaxed),
             compile_ns: self.compile_ns.load(Ordering::Relaxed),
+            encode_ns: self.encode_ns.load(Ordering::Relaxed),
         }
     }
     pub(crate) fn count_staging(&self, bytes: u64) {
@@ -70,17 +84,25 @@ impl Meters {
     }
     /// Time by the clock that was given.
     pub(crate) fn now(&self) -> Duration {
-        self.clock.get().map_or(Duration::ZERO, |clock| clock())
+        self.clocks.get().map_or(Duration::ZERO, |clocks| (clocks.wall)())
     }
-    pub(crate) fn set_clock(&self, clock: Clock) {
-        // The first one stays: differences of two clocks mean nothing.
-        let _ = self.clock.set(clock);
+    /// What this thread has spent, by the clock that was given.
+    pub(crate) fn spent(&self) -> Duration {
+        self.clocks.get().map_or(Duration::ZERO, |clocks| (clocks.thread)())
+    }
+    pub(crate) fn set_clocks(&self, clocks: Clocks) {
+        // The first ones stay: differences of two clocks mean nothing.
+        let _ = self.clocks.set(clocks);
     }
     pub(crate) fn count_weights(&self, begun: Duration) {
         self.weights_ns.fetch_add((self.now() - begun).as_nanos() as u64, Ordering::Relaxed);
     }
     pub(crate) fn count_compilation(&self, begun: Duration) {
         self.compile_ns.fetch_add((self.now() - begun).as_nanos() as u64, Ordering::Relaxed);
+    }
+    /// A submission is handed over that this thread began to encode when it had spent `spent`.
+    pub(crate) fn count_encoding(&self, spent: Duration) {
+        self.encode_ns.fetch_add(self.spent().saturating_sub(spent).as_nanos() as u64, Ordering::Relaxed);
     }
     pub(crate) fn count_submission(&self) {
         self.submissions.fetch_add(1, Ordering::Relaxed);

@@ -37,10 +37,21 @@ impl Step {
     }
 }
 
+/// What a dispatch does at least.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Work {
+    /// Floating-point operations.
+    pub(crate) flops: u64,
+    /// Bytes of everything that it binds.
+    pub(crate) bytes: u64,
+}
+
 /// A plan prepared on a device.
 pub struct Executable {
     gpu: Gpu,
     plan: Plan,
+    /// What each dispatch computes and moves, for profiles.
+    work: Vec<Work>,
     steps: Vec<Step>,
     slots: Vec<Arc<Buffer>>,
     tensors: HashMap<u32, GpuTensor>,
@@ -66,7 +77,9 @@ impl Executable {
         let begun = gpu.meters().now();
         let weights = cache.load(gpu, &plan.weights, source)?;
         gpu.meters().count_weights(begun);
-        let mut executable = Self { gpu: gpu.clone(), plan, steps: Vec::new(), slots, tensors };
+        let work = plan.dispatches.iter().enumerate();
+        let work = work.map(|(ix, d)| Work { flops: d.flops, bytes: plan.dispatch_bytes(ix) }).collect();
+        let mut executable = Self { gpu: gpu.clone(), plan, work, steps: Vec::new(), slots, tensors };
         let begun = gpu.meters().now();
         pipelines::compile_all(gpu, executable.plan.dispatches.iter().map(|d| &d.variant))?;
         gpu.meters().count_compilation(begun);
@@ -101,6 +114,10 @@ impl Executable {
     /// The dispatches, in order.
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
+    }
+    /// What each dispatch does.
+    pub(crate) fn work(&self) -> &[Work] {
+        &self.work
     }
     /// The plan that this runs.
     pub fn plan(&self) -> &Plan {

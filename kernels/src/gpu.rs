@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::choice::Tuning;
-use crate::counters::{Clock, Counters, Meters};
+use crate::counters::{Clocks, Counters, Meters};
 use crate::error::KernelError;
 use crate::matrices;
 use crate::pipelines::{Kept, Pipeline, PipelineStore};
@@ -417,9 +417,9 @@ impl Gpu {
     pub(crate) fn pipelines(&self) -> &Mutex<HashMap<Variant, Arc<Pipeline>>> {
         &self.0.pipelines
     }
-    /// Gives the device a clock, for the times in [`Self::counters`]. The first one stays.
-    pub fn set_clock(&self, clock: Clock) {
-        self.0.meters.set_clock(clock);
+    /// Gives the device clocks, for the times in [`Self::counters`]. The first ones stay.
+    pub fn set_clocks(&self, clocks: Clocks) {
+        self.0.meters.set_clocks(clocks);
     }
     /// Which candidates plans are prepared with.
     pub fn tuning(&self) -> Arc<Tuning> {

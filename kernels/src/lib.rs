@@ -31,7 +31,7 @@ mod upload;
 pub mod weight;
 mod weight_cache;
 
-pub use counters::{Clock, Counters};
+pub use counters::{Clock, Clocks, Counters};
 pub use error::KernelError;
 pub use pipelines::PipelineStore;
 pub use plan::{Plan, PlanBuilder};

@@ -233,8 +233,8 @@ impl Recording {
         for step in executable.steps() {
             step.encode(&mut pass);
         }
-        let (stage, plan) = (self.stage.clone(), executable.plan());
-        let (flops, bytes) = (plan.flops(), plan.traffic_bytes());
+        let (stage, work) = (self.stage.clone(), executable.work());
+        let (flops, bytes) = (work.iter().map(|w| w.flops).sum(), work.iter().map(|w| w.bytes).sum());
         self.marks.push((Span { label: stage.clone(), stage, flops, bytes, ..Span::default() }, ends));
         Ok(())
     }
@@ -283,13 +283,13 @@ impl Recording {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes })
     }
     fn mark(&mut self, executable: &Executable, ix: usize, ends: [u32; 2]) {
-        let dispatch = &executable.plan().dispatches[ix];
+        let (dispatch, work) = (&executable.plan().dispatches[ix], executable.work()[ix]);
         let span = Span {
             stage: self.stage.clone(),
             label: dispatch.label.clone(),
             kernel: dispatch.variant.stem.to_owned(),
-            flops: dispatch.flops,
-            bytes: executable.plan().dispatch_bytes(ix),
+            flops: work.flops,
+            bytes: work.bytes,
             ..Span::default()
         };
         self.marks.push((span, ends));

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::KernelError;
 use crate::exec::{Executable, GpuTensor};
@@ -18,13 +19,16 @@ pub struct Submission {
     encoder: wgpu::CommandEncoder,
     copies: Vec<Encoded>,
     recording: Option<Recording>,
+    /// What this thread had spent when it began.
+    spent: Duration,
 }
 
 impl Submission {
     /// Nothing yet.
     pub fn new(gpu: &Gpu) -> Self {
+        let spent = gpu.meters().spent();
         let encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        Self { gpu: gpu.clone(), pass: None, encoder, copies: Vec::new(), recording: None }
+        Self { gpu: gpu.clone(), pass: None, encoder, copies: Vec::new(), recording: None, spent }
     }
     /// Measures what is run from here on; `profiler` hands the spans out once the device is done.
     /// False, and nothing is measured, when the profiler waits for too many submissions already.
@@ -99,6 +103,7 @@ impl Submission {
         for copy in &self.copies {
             copy.submitted(&index);
         }
+        self.gpu.meters().count_encoding(self.spent);
         self.gpu.check()?;
         Ok(SubmissionTicket { gpu: self.gpu, index, is_done })
     }

@@ -62,7 +62,8 @@ fn figures_are_complete() {
     assert_eq!((&json["setup"]["size"], &json["setup"]["steps"]), (&vec![64, 48].into(), &1.into()));
     let spreads =
         ["frame_gpu_ms", "single/job_ms", "single/push_ms", "single/submit_ms", "single/read_back_ms"];
-    let of_stream = ["stream/latency_ms", "stream/interval_ms", "stream/cpu_ms", "stream/submit_ms"];
+    let of_stream =
+        ["stream/latency_ms", "stream/interval_ms", "stream/cpu_ms", "stream/encode_ms", "stream/submit_ms"];
     for name in spreads.iter().chain(&of_stream) {
         check_spread(json.pointer(&format!("/{name}")).unwrap(), name);
     }

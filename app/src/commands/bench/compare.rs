@@ -98,6 +98,8 @@ impl Comparison {
         comparison.add("dispatches", "", [before, now].map(dispatches), true);
         let cpu = |f: &Figures| f.stream.map(|s| s.cpu_ms.p50);
         comparison.add_beyond("CPU per frame", "ms", [before, now].map(cpu), CPU_CHANCE_MS);
+        let encode = |f: &Figures| f.stream.and_then(|s| s.encode_ms).map(|s| s.p50);
+        comparison.add_beyond("CPU encode", "ms", [before, now].map(encode), CPU_CHANCE_MS);
         let resident = |f: &Figures| f.memory.peak_resident_bytes.map(mib);
         comparison.add("peak memory", "MiB", [before, now].map(resident), false);
         let cold = |f: &Figures| Some(f.cold_start.total_ms);

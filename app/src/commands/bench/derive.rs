@@ -60,6 +60,7 @@ pub fn stream(streamed: &Streamed, frame_ms: Option<f64>) -> Option<StreamFigure
         jitter_stddev_ms: interval_ms.stddev,
         interval_ms,
         cpu_ms: Spread::of(&streamed.cpu_ms)?,
+        encode_ms: Spread::of(&streamed.encode_ms),
         submit_ms: Spread::of(&streamed.submit_ms)?,
         device_busy: frame_ms.filter(|_| is_whole).map(|ms| ms * fps / 1e3),
     })

@@ -109,11 +109,11 @@ pub struct ColdStart {
 pub struct SingleFigures {
     /// From a frame's capture until its job is done: its latency, unless the batch holds it back.
     pub job_ms: Spread,
-    /// CPU time of handing a frame over.
+    /// Handing a frame over, by the clock.
     pub push_ms: Spread,
-    /// CPU time of uploading it, encoding and submitting the job.
+    /// Uploading it, encoding and submitting the job, by the clock.
     pub submit_ms: Spread,
-    /// CPU time of taking the result, read back to the host.
+    /// Taking the result, read back to the host, by the clock.
     pub read_back_ms: Spread,
 }
 
@@ -130,9 +130,13 @@ pub struct StreamFigures {
     pub jitter_ms: f64,
     /// Standard deviation of the intervals.
     pub jitter_stddev_ms: f64,
-    /// CPU time in the engine from one job to the next.
+    /// What the thread that drives the engine spends on a core from one job to the next: upload, encoding, submitting
+    /// and taking results. Where the system does not say, by the clock.
     pub cpu_ms: Spread,
-    /// CPU time of each submission.
+    /// Of that, what encoding and submitting takes; earlier versions did not tell.
+    #[serde(default)]
+    pub encode_ms: Option<Spread>,
+    /// Each call that submitted a job, by the clock.
     pub submit_ms: Spread,
     /// Share of the time that the device worked, from the device time of a frame alone.
     pub device_busy: Option<f64>,

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use dreamglass_engine::kernels::DType;
 use dreamglass_engine::kernels::ceiling::Ceilings;
 use dreamglass_engine::kernels::gpu::Gpu;
+use dreamglass_engine::kernels::{Clocks, DType};
 use dreamglass_engine::{Live, Params};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -86,7 +86,7 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     cold.read_bytes = timed(&mut cold.read_ms, || Ok(reading::weights(&files)))?;
     let (adapter, tier) = (arguments.engine.place.adapter(), arguments.kernels.map(Into::into));
     let gpu = timed(&mut cold.open_ms, || config::open_gpu_as(&adapter, tier))?;
-    gpu.set_clock(clock::now);
+    gpu.set_clocks(Clocks { wall: clock::now, thread: clock::of_thread });
     let engine = timed(&mut cold.load_ms, || config::load(&gpu, &arguments.engine, &files))?;
     config::warn_of_cut(&engine, &params.prompt)?;
     let mut live = timed(&mut cold.compile_ms, || Ok(Live::new(&engine, params.clone())?))?;

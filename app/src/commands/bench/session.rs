@@ -11,6 +11,7 @@ use dreamglass_engine::stream::Frame;
 use indicatif::ProgressBar;
 
 use super::source::Source;
+use crate::clock;
 
 /// Frames after which a stream that shows nothing counts as stuck: more than any batch holds.
 const PATIENCE: usize = 16;
@@ -55,13 +56,13 @@ impl Session {
     pub fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }
-    /// A fresh frame goes in. Returns how long that took, the making of its picture left out.
-    pub fn push(&mut self) -> Result<Duration> {
+    /// A fresh frame goes in. Returns how long that took by `clock`, the making of its picture left out.
+    pub fn push(&mut self, clock: fn() -> Duration) -> Result<Duration> {
         let picture = self.source.next();
-        let captured_at = self.now();
+        let (captured_at, begun) = (self.now(), clock());
         self.live.push(Frame { id: self.frames, captured_at, picture })?;
         self.frames += 1;
-        Ok(self.now() - captured_at)
+        Ok(clock() - begun)
     }
     /// Trouble does not end streams, but figures of a stream with trouble are none.
     pub fn check(&mut self) -> Result<()> {
@@ -73,7 +74,7 @@ impl Session {
     /// One frame in, and everything done that follows from it.
     pub fn turn(&mut self) -> Result<Turn> {
         let captured_at = self.now();
-        let push = self.push()?;
+        let push = self.push(clock::now)?;
         let begun = self.now();
         let mut work = self.live.drive(begun)?;
         let none = Duration::ZERO;

@@ -12,6 +12,7 @@ use dreamglass_engine::live::Work;
 use dreamglass_engine::stream::{Counters, Shown};
 
 use super::session::{Session, ms};
+use crate::clock;
 
 /// Outputs until the stream runs evenly, beside those that older frames in the batch still make.
 const FILLING: usize = 2;
@@ -33,7 +34,9 @@ pub struct Streamed {
     pub latency_ms: Vec<f64>,
     /// CPU time in `push` and `drive` from one job to the next.
     pub cpu_ms: Vec<f64>,
-    /// CPU time of each `drive` that started a job.
+    /// What encoding and submitting each job spent on a core.
+    pub encode_ms: Vec<f64>,
+    /// Each `drive` that started a job, by the clock.
     pub submit_ms: Vec<f64>,
     /// Outputs that showed the last picture again.
     pub again: u64,
@@ -104,7 +107,7 @@ impl Run<'_> {
         let before = handled(self.session.live.status().counters);
         loop {
             let shown = self.streamed.done_ms.len();
-            self.cpu += self.session.push()?;
+            self.cpu += self.session.push(clock::of_thread)?;
             self.drive()?;
             self.collect(&mut first)?;
             let now = self.streamed.done_ms.len();
@@ -117,16 +120,22 @@ impl Run<'_> {
             self.sleep()?;
         }
     }
+    /// Nanoseconds spent on encoding and submitting so far.
+    fn encode_ns(&self) -> u64 {
+        self.session.live.gpu().counters().encode_ns
+    }
     fn drive(&mut self) -> Result<()> {
         let live = &mut self.session.live;
         let before = live.status().counters.processed;
-        let begun = self.session.now();
+        let (begun, spent) = (self.session.now(), clock::of_thread());
+        let encoded = self.encode_ns();
         let work = self.session.live.drive(begun)?;
         let took = self.session.now() - begun;
-        self.cpu += took;
+        self.cpu += clock::of_thread() - spent;
         if self.session.live.status().counters.processed > before {
             self.streamed.cpu_ms.push(ms(std::mem::take(&mut self.cpu)));
             self.streamed.submit_ms.push(ms(took));
+            self.streamed.encode_ms.push((self.encode_ns() - encoded) as f64 / 1e6);
         }
         for work in work {
             match work {

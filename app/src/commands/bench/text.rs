@@ -62,9 +62,10 @@ fn times(figures: &Figures, out: &mut String) {
     show("latency in the stream", figures.stream.map(|s| s.latency_ms));
     show("between pictures", figures.stream.map(|s| s.interval_ms));
     show("CPU per frame", figures.stream.map(|s| s.cpu_ms));
-    show("CPU push", figures.single.map(|s| s.push_ms));
-    show("CPU upload and submit", figures.single.map(|s| s.submit_ms));
-    show("CPU read-back", figures.single.map(|s| s.read_back_ms));
+    show("CPU encode and submit", figures.stream.and_then(|s| s.encode_ms));
+    show("push", figures.single.map(|s| s.push_ms));
+    show("upload and submit", figures.single.map(|s| s.submit_ms));
+    show("read-back", figures.single.map(|s| s.read_back_ms));
     if let Some(stream) = &figures.stream {
         let busy = stream.device_busy.map_or(String::new(), |b| format!(", device busy {:.0} %", 100.0 * b));
         let (fps, jitter, deviation) = (stream.fps, stream.jitter_ms, stream.jitter_stddev_ms);
