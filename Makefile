@@ -14,7 +14,7 @@ WIDTHS := 128 256 512
 TOOLS := $(CURDIR)/target/tools
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test compare compare-test setup setup-test format lints spelling licences widths tests peers browser
+.PHONY: run test test-full compare compare-test setup setup-test format lints spelling licences widths tests peers browser
 .SILENT:
 
 run: setup
@@ -85,6 +85,10 @@ widths:
 tests:
 	echo "== every test"
 	cargo test --workspace
+
+# Full sizes: files of gigabytes are made below target/ and kept.
+test-full:
+	cargo test --package dreamglass-tests --test full -- --ignored --test-threads=1 --nocapture
 
 peers:
 	echo "== WebRTC peers of another make"

@@ -46,3 +46,10 @@ pub fn tensor(name: &str, shape: &[usize]) -> Vec<f32> {
     let count = shape.iter().product::<usize>() as u64;
     (0..count).map(|i| (offset + factor * f64::from(at(seed, i))) as f32).collect()
 }
+
+/// An input of unit variance.
+pub fn unit(name: &str, shape: &[usize]) -> Vec<f32> {
+    let seed = seed(name);
+    let count = shape.iter().product::<usize>() as u64;
+    (0..count).map(|i| (3.0_f64.sqrt() * f64::from(at(seed, i))) as f32).collect()
+}

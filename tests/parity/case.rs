@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use dreamglass_engine::ModelFiles;
 use dreamglass_engine::frame::nhwc_from_nchw;
+use dreamglass_tests::weights;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-
-use crate::weights;
 
 /// Name, shape and bytes of a tensor to be written.
 type FileTensor = (String, Vec<usize>, Vec<u8>);

@@ -9,14 +9,13 @@ mod case;
 mod damaged;
 mod pictures;
 mod strips;
-#[path = "../goldens/weights.rs"]
-mod weights;
 
 use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};
 use dreamglass_engine::text::Tokenizer;
 use dreamglass_engine::{Network, UnetInputs};
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
 use dreamglass_kernels::{DType, Tier};
+use dreamglass_tests::{distance, weights};
 
 use case::Case;
 
@@ -63,17 +62,6 @@ fn gpus() -> Vec<Gpu> {
     let options = GpuOptions { tier: Some(Tier::Tile), ..GpuOptions::default() };
     let tile = differs.then(|| Gpu::open(&options).unwrap());
     [Some(default), tile].into_iter().flatten().collect()
-}
-
-/// `‖a − b‖ / ‖b‖`; infinite when lengths differ or a value is not finite.
-fn distance(ours: &[f32], golden: &[f32]) -> f64 {
-    if ours.len() != golden.len() || ours.iter().any(|v| !v.is_finite()) {
-        return f64::INFINITY;
-    }
-    let square = |v: f32| f64::from(v) * f64::from(v);
-    let difference: f64 = ours.iter().zip(golden).map(|(a, b)| square(a - b)).sum();
-    let norm: f64 = golden.iter().map(|&b| square(b)).sum();
-    (difference / norm).sqrt()
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the behaviour tests share: seeded inputs, weights from memory, and a run of a small plan
 //! on every tier with poisoned memory and guard words.
 
+#[path = "../goldens/weights.rs"]
+pub mod weights;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -114,4 +117,15 @@ pub fn on_tiers(
         assert_eq!(bits(&results[0]), bits(&results[1]), "{tier:?}: two runs differ");
         check(tier, &results[0]);
     }
+}
+
+/// `‖a − b‖ / ‖b‖`; infinite when lengths differ or a value is not finite.
+pub fn distance(ours: &[f32], golden: &[f32]) -> f64 {
+    if ours.len() != golden.len() || ours.iter().any(|v| !v.is_finite()) {
+        return f64::INFINITY;
+    }
+    let square = |v: f32| f64::from(v) * f64::from(v);
+    let difference: f64 = ours.iter().zip(golden).map(|(a, b)| square(a - b)).sum();
+    let norm: f64 = golden.iter().map(|&b| square(b)).sum();
+    (difference / norm).sqrt()
 }

@@ -1,0 +1,37 @@
+"""Configs as they are published, in diffusers' and transformers' words: what `full.py` runs at full size."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "benches/compare"))
+
+import configs  # noqa: E402
+
+CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
+
+
+def sdxs(down, **more):
+    """SDXS-512: three levels with one layer each and no mid block (IDKiro/sdxs-512-0.9 and -dreamshaper)."""
+    unet = dict(configs.model("sd-turbo", "full")["unet"])
+    unet.update(
+        block_out_channels=[320, 640, 1280],
+        down_block_types=down,
+        up_block_types=[kind.replace("Down", "Up") for kind in reversed(down)],
+        layers_per_block=1,
+        mid_block_type=None,
+        **more,
+    )
+    return {"unet": unet}
+
+
+# name: configs of `unet` and, where it is not one of another model's, `text_encoder`
+MODELS = {
+    "sd-turbo": configs.model("sd-turbo", "full"),
+    "lcm-sd15": configs.model("lcm-sd15", "full"),
+    # Distilled from SD 2.1: attention on every level.
+    "sdxs-0.9": sdxs([CROSS, CROSS, CROSS], attention_head_dim=[5, 10, 20]),
+    # Distilled from SD 1.5: none on the first.
+    "sdxs-dreamshaper": sdxs(
+        [PLAIN, CROSS, CROSS], attention_head_dim=8, cross_attention_dim=768, use_linear_projection=False
+    ),
+}
