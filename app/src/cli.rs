@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dreamglass_engine::Size;
 use dreamglass_engine::kernels::gpu::AdapterChoice;
 use dreamglass_engine::params::{Field, Kind, Value};
+use dreamglass_engine::{LoraFile, Size};
 
 use crate::commands::bench::{self, BenchArgs};
 use crate::commands::serve::{self, ServeArgs};
@@ -290,6 +290,10 @@ pub struct EngineArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
+    /// LoRA to fuse into the model, a safetensors file of kohya, diffusers or peft, and how much of it: 1 where nothing
+    /// is said, 0.5 half, -1 the opposite; several are added up
+    #[arg(long = "lora", value_name = "FILE[=WEIGHT]", value_parser = lora)]
+    pub loras: Vec<LoraFile>,
 }
 
 /// What the result looks like; with the parameters of streams or without.
@@ -320,6 +324,21 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
         Err(_) if text == "auto" => Ok(AdapterChoice::Auto),
         Err(_) => Ok(AdapterChoice::Name(text.into())),
     }
+}
+
+fn lora(text: &str) -> Result<LoraFile, String> {
+    // A file may have the sign in its name.
+    let weighted = text.rsplit_once('=').filter(|_| !Path::new(text).is_file());
+    let (path, weight) = weighted.unwrap_or((text, "1"));
+    let weight: f32 = weight
+        .parse()
+        .ok()
+        .filter(|weight: &f32| weight.is_finite())
+        .ok_or_else(|| format!("expected a number behind the last `=`, such as 0.8, got `{weight}`"))?;
+    if !Path::new(path).is_file() {
+        return Err(format!("expected a safetensors file, found nothing of the kind at {path}"));
+    }
+    Ok(LoraFile { path: path.into(), weight })
 }
 
 fn size(text: &str) -> Result<Size, String> {

@@ -108,7 +108,7 @@ pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Eng
 
 /// How a model is loaded on `gpu`.
 pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> EngineOptions {
-    EngineOptions { dtype: storage(gpu, arguments), ..Default::default() }
+    EngineOptions { dtype: storage(gpu, arguments), loras: arguments.loras.clone(), ..Default::default() }
 }
 
 /// The storage type that is asked for, or that suits the device.

@@ -14,7 +14,7 @@ use crate::schedule::{Sampler, Schedule, Step, guidance_embedding, step_factors}
 use crate::settings::Settings;
 use crate::stream::noise::gaussian;
 use crate::text::Tokens;
-use crate::weights::ModelFiles;
+use crate::weights::{LoraFile, ModelFiles};
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]
@@ -23,11 +23,13 @@ pub struct EngineOptions {
     pub dtype: DType,
     /// Another place for the autoencoder, such as a TAESD folder.
     pub vae: Option<ModelFiles>,
+    /// LoRAs that are fused into the UNet's and the text encoder's weights.
+    pub loras: Vec<LoraFile>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { dtype: DType::F16, vae: None }
+        Self { dtype: DType::F16, vae: None, loras: Vec::new() }
     }
 }
 
@@ -80,12 +82,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] naming the file, field or weight.
     pub fn load(gpu: &Gpu, files: &ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { dtype, vae } = options;
+        let EngineOptions { dtype, vae, loras } = options;
         if *dtype == DType::U32 {
             let (op, expected, got) = ("engine".into(), "f16 or f32".into(), "u32".into());
             return Err(KernelError::DType { op, expected, got }.into());
         }
-        let networks = Networks::open(files, vae.as_ref())?;
+        let networks = Networks::open(files, vae.as_ref(), loras)?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
         networks.check_weights(target, *dtype)?;

@@ -3,14 +3,14 @@
 use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
 use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::plan::Storage;
-use dreamglass_kernels::{DType, Plan, Shape, Target};
+use dreamglass_kernels::{DType, Plan, Shape};
 
 use crate::error::EngineError;
 use crate::frame::Size;
 use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
 use crate::plans::{self, Source};
 use crate::text::Tokenizer;
-use crate::weights::{Checkpoint, ModelFiles};
+use crate::weights::{self, Checkpoint, LoraFile, ModelFiles, Target};
 
 /// One network of a model: what it is, its weights, and those of them that are on the device.
 pub struct Network<C> {
@@ -26,6 +26,13 @@ impl Network<UnetConfig> {
     /// [`EngineError`] naming the file or field.
     pub fn open(files: &ModelFiles) -> Result<Self, EngineError> {
         Self::open_in(files, "unet", UnetConfig::parse)
+    }
+    /// Fuses a LoRA into weights that are read from here on. It is left as it was where the LoRA is refused.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]; [`EngineError::Checkpoint`] naming the file and key that does not fit.
+    pub fn fuse(&mut self, lora: &LoraFile) -> Result<(), EngineError> {
+        weights::fuse(lora, &mut [(Target::Unet, &mut self.checkpoint)])
     }
 }
 
@@ -119,13 +126,21 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    /// Opens a model in diffusers' layout, its `vae` from elsewhere if given.
-    pub fn open(files: &ModelFiles, vae: Option<&ModelFiles>) -> Result<Self, EngineError> {
+    /// Opens a model in diffusers' layout, its `vae` from elsewhere if given, with `loras` fused into it.
+    pub fn open(
+        files: &ModelFiles,
+        vae: Option<&ModelFiles>,
+        loras: &[LoraFile],
+    ) -> Result<Self, EngineError> {
         let scheduler = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::parse(&files.path(scheduler), &files.require(scheduler)?)?;
-        let unet = Network::<UnetConfig>::open(files)?;
+        let mut unet = Network::<UnetConfig>::open(files)?;
         let mut vae = Network::<AutoencoderConfig>::open(vae.unwrap_or(files))?;
         let mut text = Network::<TextConfig>::open(files)?;
+        for lora in loras {
+            let networks = &mut [(Target::Unet, &mut unet.checkpoint), (Target::Text, &mut text.checkpoint)];
+            weights::fuse(lora, networks)?;
+        }
         // One network runs after the other.
         (vae.cache, text.cache) = (unet.cache.beside(), unet.cache.beside());
         let tokenizer = Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?;
@@ -136,7 +151,7 @@ impl Networks {
 
     /// Checks that every weight is there in the right shape, without reading any. Weights do not
     /// depend on the picture's size, so plans of the smallest one name them all.
-    pub fn check_weights(&self, target: Target, dtype: DType) -> Result<(), EngineError> {
+    pub fn check_weights(&self, target: dreamglass_kernels::Target, dtype: DType) -> Result<(), EngineError> {
         let vae = &self.vae.config;
         let size = Size::new(vae.factor(), vae.factor());
         let shape = Shape::new(1, 1, 1, vae.latent_channels);

@@ -15,7 +15,7 @@ const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
 fn complaint(gpu: &Gpu, damage: impl FnOnce(&Case)) -> String {
     let case = Case::open(&case::names("img2img_lcm_1")[0]);
     damage(&case);
-    let options = EngineOptions { dtype: DType::F32, vae: None };
+    let options = EngineOptions { dtype: DType::F32, ..Default::default() };
     match Engine::load(gpu, &case.files(), &options) {
         Ok(_) => "nothing".into(),
         Err(error) => error.to_string(),
@@ -112,7 +112,7 @@ fn a_model_inside_the_program_loads_like_a_folder() {
             files.push((name.leak(), std::fs::read(entry.path()).unwrap().leak()));
         }
     }
-    let options = EngineOptions { dtype: DType::F32, vae: None };
+    let options = EngineOptions { dtype: DType::F32, ..Default::default() };
     assert!(Engine::load(&gpu, &ModelFiles::Embedded(files.leak()), &options).is_ok());
     let other = EngineOptions { vae: Some(ModelFiles::Folder(case.path().join("vae"))), ..options };
     assert!(Engine::load(&gpu, &case.files(), &other).is_ok());

@@ -7,6 +7,7 @@
 
 mod case;
 mod damaged;
+mod loras;
 mod pictures;
 mod strips;
 
@@ -142,6 +143,12 @@ fn every_stored_tensor_is_used() {
         "img2img.noise",
         "img2img.latents",
         "img2img.output",
+        "lora.sample",
+        "lora.encoder_hidden_states",
+        "lora.base",
+        "lora.attention",
+        "lora.all",
+        "lora.both",
     ];
     for name in case::names("") {
         for tensor in Case::open(&name).tensors.keys() {

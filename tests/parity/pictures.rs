@@ -30,7 +30,7 @@ fn settings(case: &Case) -> Settings {
 }
 
 fn engine(gpu: &Gpu, case: &Case, dtype: DType) -> Engine {
-    Engine::load(gpu, &case.files(), &EngineOptions { dtype, vae: None }).unwrap()
+    Engine::load(gpu, &case.files(), &EngineOptions { dtype, ..Default::default() }).unwrap()
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn own_gpu() -> Gpu {
 
 /// A golden's model in f32.
 pub fn engine(gpu: &Gpu, name: &str) -> Engine {
-    let options = EngineOptions { dtype: DType::F32, vae: None };
+    let options = EngineOptions { dtype: DType::F32, ..Default::default() };
     Engine::load(gpu, &Case::open(name).files(), &options).unwrap()
 }
 

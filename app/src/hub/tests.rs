@@ -24,7 +24,7 @@ pub(crate) fn setup(opened: &Arc<AtomicUsize>) -> Setup {
     let files = model::files(Path::new("demo")).unwrap();
     let looks = Arc::new(Looks::open(&files).unwrap());
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let options = EngineOptions { dtype: DType::F32, vae: None };
+    let options = EngineOptions { dtype: DType::F32, ..Default::default() };
     let opened = Arc::clone(opened);
     Setup {
         host: Host::new(gpu, Box::new(|| bail!("not in this test")), files, options),

@@ -66,7 +66,7 @@ impl Source for Telling {
 fn host(reopen: Opener) -> Arc<Host> {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let files = model::files(Path::new("demo")).unwrap();
-    Host::new(gpu, reopen, files, EngineOptions { dtype: DType::F32, vae: None })
+    Host::new(gpu, reopen, files, EngineOptions { dtype: DType::F32, ..Default::default() })
 }
 
 fn start(params: Params, source: Box<dyn Source>, limit: Option<u64>) -> (Start, Seen) {

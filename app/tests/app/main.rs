@@ -7,6 +7,7 @@ mod broken_models;
 mod broken_pictures;
 mod devices;
 mod live;
+mod loras;
 mod pictures;
 mod program;
 mod serve;

@@ -71,7 +71,8 @@ impl ModelFiles {
     }
 }
 
-fn map(path: PathBuf) -> Result<Option<Bytes>, EngineError> {
+/// The file at `path`, or none when it does not exist.
+pub(super) fn map(path: PathBuf) -> Result<Option<Bytes>, EngineError> {
     let io = |source| EngineError::Io { path: path.clone(), source };
     let file = match File::open(&path) {
         Ok(file) => file,

@@ -1,7 +1,10 @@
 //! Checkpoints: where model files come from and how their tensors are read.
 
 mod files;
+mod lora;
 mod safetensors;
 
 pub use files::{Bytes, ModelFiles};
+pub use lora::LoraFile;
+pub(crate) use lora::{Target, fuse};
 pub use safetensors::Checkpoint;

@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::error::EngineError;
+use crate::weights::lora::Delta;
 use crate::weights::{Bytes, ModelFiles};
 
 /// Stems that diffusers and transformers save weights under.
@@ -17,17 +18,20 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 const AT_ONCE: usize = 1024;
 
 /// The tensors of one component (`unet`, `vae`, `text_encoder`).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checkpoint {
     shards: Vec<Bytes>,
-    tensors: HashMap<String, Entry>,
+    tensors: HashMap<String, TensorInfo>,
+    /// What is added to tensors when they are read.
+    deltas: HashMap<String, Vec<Delta>>,
 }
 
+/// Where a tensor is, and what it is like.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct TensorInfo {
     shard: usize,
     dtype: Dtype,
-    shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     bytes: Range<usize>,
 }
 
@@ -42,7 +46,7 @@ impl Checkpoint {
             for stem in STEMS {
                 let name = format!("{folder}/{stem}{variant}.safetensors");
                 if let Some(bytes) = files.open(&name)? {
-                    let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+                    let mut checkpoint = Self::default();
                     checkpoint.add(&files.path(&name), bytes)?;
                     return Ok(checkpoint);
                 }
@@ -66,7 +70,7 @@ impl Checkpoint {
     /// # Errors
     /// [`EngineError::Checkpoint`] when the file is damaged.
     pub fn from_bytes(path: &str, bytes: Bytes) -> Result<Self, EngineError> {
-        let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+        let mut checkpoint = Self::default();
         checkpoint.add(path, bytes)?;
         Ok(checkpoint)
     }
@@ -77,7 +81,7 @@ impl Checkpoint {
             serde_json::from_slice(bytes).map_err(|e| error(format!("is not JSON: {e}")))?;
         let map = json["weight_map"].as_object().ok_or_else(|| error("has no `weight_map`".into()))?;
         let names: BTreeSet<&str> = map.values().filter_map(|v| v.as_str()).collect();
-        let mut checkpoint = Self { shards: Vec::new(), tensors: HashMap::new() };
+        let mut checkpoint = Self::default();
         for shard in names {
             if shard.contains(['/', '\\']) || shard.starts_with("..") {
                 return Err(error(format!("names the shard `{shard}` outside its folder")));
@@ -97,13 +101,33 @@ impl Checkpoint {
         for (name, info) in metadata.tensors() {
             let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
             let entry =
-                Entry { shard: self.shards.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+                TensorInfo { shard: self.shards.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
             self.tensors.insert(name, entry);
         }
         self.shards.push(bytes);
         Ok(())
     }
 
+    /// The tensors' names, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+    /// The tensor called `name`, if there is one.
+    pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+    /// All values of the tensor called `name`, in the shape that it has.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(crate) fn all(&self, name: &str) -> Result<Vec<f32>, EngineError> {
+        let shape = self.info(name).map(|info| info.shape.iter().map(|&d| d as u32).collect::<Vec<u32>>());
+        self.tensor(name, &shape.unwrap_or_default())
+    }
+    /// Adds `delta` to the tensor called `name` whenever it is read; it must have its shape.
+    pub(crate) fn add_delta(&mut self, name: String, delta: Delta) {
+        self.deltas.entry(name).or_default().push(delta);
+    }
     /// Whether there is a tensor called `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
@@ -147,6 +171,9 @@ impl Checkpoint {
                 EngineError::Checkpoint { path: name.into(), message }
             })?;
         }
+        for delta in self.deltas.get(name).into_iter().flatten() {
+            delta.add(rows.clone(), columns.clone(), &mut values[start..]);
+        }
         let Some(ix) = values[start..].iter().position(|v| !v.is_finite()) else { return Ok(()) };
         let width = columns.len().max(1);
         let index = (rows.start + ix / width) * row + columns.start + ix % width;
@@ -168,7 +195,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn entry(&self, name: &str, shape: &[u32]) -> Result<&Entry, EngineError> {
+    fn entry(&self, name: &str, shape: &[u32]) -> Result<&TensorInfo, EngineError> {
         let entry = self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
         let expected: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
         if without_kernel(&entry.shape) != without_kernel(&expected) {
