@@ -290,6 +290,9 @@ pub struct EngineArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
+    /// Folder with another autoencoder than the model's: a tiny one of the same latents, such as TAESD's
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    pub vae: Option<PathBuf>,
     /// LoRA to fuse into the model, a safetensors file of kohya, diffusers or peft, and how much of it: 1 where nothing
     /// is said, 0.5 half, -1 the opposite; several are added up
     #[arg(long = "lora", value_name = "FILE[=WEIGHT]", value_parser = lora)]
@@ -324,6 +327,14 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
         Err(_) if text == "auto" => Ok(AdapterChoice::Auto),
         Err(_) => Ok(AdapterChoice::Name(text.into())),
     }
+}
+
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.join("config.json").is_file() || path.join("vae/config.json").is_file() {
+        return Ok(path);
+    }
+    Err(format!("expected a folder with the config.json of an autoencoder, found none in {text}"))
 }
 
 fn lora(text: &str) -> Result<LoraFile, String> {

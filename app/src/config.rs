@@ -108,7 +108,11 @@ pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Eng
 
 /// How a model is loaded on `gpu`.
 pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> EngineOptions {
-    EngineOptions { dtype: storage(gpu, arguments), loras: arguments.loras.clone(), ..Default::default() }
+    EngineOptions {
+        dtype: storage(gpu, arguments),
+        vae: arguments.vae.clone().map(ModelFiles::Folder),
+        loras: arguments.loras.clone(),
+    }
 }
 
 /// The storage type that is asked for, or that suits the device.

@@ -83,7 +83,7 @@ fn damaged_models_are_refused_by_name() {
     expect(&["unet/config.json", "`act_fn`", "mish"], &|case| {
         replace(case, "unet/config.json", "\"silu\"", "\"mish\"");
     });
-    expect(&["vae/config.json", "AutoencoderKL"], &|case| {
+    expect(&["vae/config.json", "AutoencoderKL", "TAESD"], &|case| {
         replace(case, "vae/config.json", "AutoencoderTiny", "AutoencoderKL");
     });
     expect(&["`cross_attention_dim`", "hidden_size"], &|case| {

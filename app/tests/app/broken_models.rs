@@ -88,3 +88,25 @@ fn no_model() {
     let empty = tempfile::tempdir().unwrap();
     failed(&image(empty.path(), &[]), 2, &["scheduler"]);
 }
+
+#[test]
+fn another_autoencoder_takes_the_place_of_one_that_is_not_supported() {
+    let (folder, tiny) = (model(WHOLE), tempfile::TempDir::new().unwrap());
+    let config = folder.path().join("vae/config.json");
+    let own = tiny.path().join("taesd");
+    fs::create_dir(&own).unwrap();
+    for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        fs::copy(folder.path().join("vae").join(file), own.join(file)).unwrap();
+    }
+    let text = fs::read_to_string(&config).unwrap().replace("AutoencoderTiny", "AutoencoderKL");
+    fs::write(&config, text).unwrap();
+    failed(&image(folder.path(), &[]), 2, &["vae/config.json", "AutoencoderKL", "AutoencoderTiny", "TAESD"]);
+    let output = image(folder.path(), &["--vae", own.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", crate::program::stderr(&output));
+    let nowhere = tiny.path().join("nothing");
+    failed(
+        &image(folder.path(), &["--vae", nowhere.to_str().unwrap()]),
+        2,
+        &["--vae", "nothing", "config.json"],
+    );
+}

@@ -33,6 +33,10 @@ impl AutoencoderConfig {
     /// [`EngineError::Config`] naming the field, [`EngineError::Checkpoint`] when it is not JSON.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, EngineError> {
         let f = Fields::parse(file, bytes)?;
+        if f.get("_class_name").is_some_and(|class| class == "AutoencoderKL") {
+            let wanted = "AutoencoderTiny: one of the same latents, such as TAESD, can take its place";
+            return Err(f.error("_class_name", wanted));
+        }
         f.choice("_class_name", "AutoencoderTiny", &["AutoencoderTiny"])?;
         f.choice("act_fn", "relu", &["relu"])?;
         f.choice("upsample_fn", "nearest", &["nearest"])?;
