@@ -215,3 +215,5 @@ pub(crate) mod live;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work;

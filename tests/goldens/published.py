@@ -35,3 +35,22 @@ MODELS = {
         [PLAIN, CROSS, CROSS], attention_head_dim=8, cross_attention_dim=768, use_linear_projection=False
     ),
 }
+
+
+def pruned(**more):
+    """SD 1.5 with blocks taken out (BK-SDM, arXiv 2305.15798; segmind's small-sd and tiny-sd are of the same kind)."""
+    unet = dict(configs.model("lcm-sd15", "full")["unet"], time_cond_proj_dim=None, layers_per_block=1, **more)
+    return {"unet": unet}
+
+
+# Counted only.
+COUNTED = {
+    "bk-sdm-base": pruned(),
+    "bk-sdm-small": pruned(mid_block_type=None),
+    "tiny-sd": pruned(
+        mid_block_type=None,
+        block_out_channels=[320, 640, 1280],
+        down_block_types=[CROSS] * 3,
+        up_block_types=["CrossAttnUpBlock2D"] * 3,
+    ),
+}
