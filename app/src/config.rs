@@ -102,8 +102,23 @@ pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
 
 /// Loads the model on an open device.
 pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    Engine::load(gpu, files, &options(arguments, gpu))
-        .with_context(|| format!("model {}", arguments.place.model().display()))
+    let engine = Engine::load(gpu, files, &options(arguments, gpu))
+        .with_context(|| format!("model {}", arguments.place.model().display()))?;
+    warn_of_unused(&engine);
+    Ok(engine)
+}
+
+/// Says which tensors of a model's files are not read: its configs may be those of another.
+pub fn warn_of_unused(engine: &Engine) {
+    // Counts of positions that transformers saved up to 4.30, and a projection that only whole CLIP models use.
+    let is_known = |name: &str| name.ends_with("position_ids") || name.ends_with("text_projection.weight");
+    let unused: Vec<&String> = engine.unused_weights().iter().filter(|name| !is_known(name)).collect();
+    if let [first, ..] = unused[..] {
+        tracing::warn!(
+            "the model's files hold {} tensors that its configs have no place for, such as `{first}`",
+            unused.len()
+        );
+    }
 }
 
 /// How a model is loaded on `gpu`.

@@ -39,6 +39,7 @@ pub struct Engine {
     pub(crate) gpu: Gpu,
     pub(crate) networks: Arc<Networks>,
     pub(crate) dtype: DType,
+    unused: Vec<String>,
     text: Executable,
     prompt: Prompt,
     negative: Option<Prompt>,
@@ -90,7 +91,7 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref(), loras)?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
-        networks.check_weights(target, *dtype)?;
+        let unused = networks.check_weights(target, *dtype)?;
         let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, "", *dtype)?;
@@ -100,6 +101,7 @@ impl Engine {
             gpu: gpu.clone(),
             networks: Arc::new(networks),
             dtype: *dtype,
+            unused,
             text,
             prompt,
             negative: None,
@@ -109,6 +111,11 @@ impl Engine {
         })
     }
 
+    /// Tensors of the model's files that nothing reads, by network and name: of a model that is what its configs say,
+    /// hardly any.
+    pub fn unused_weights(&self) -> &[String] {
+        &self.unused
+    }
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu

@@ -149,16 +149,39 @@ impl Networks {
         Ok(networks)
     }
 
-    /// Checks that every weight is there in the right shape, without reading any. Weights do not
-    /// depend on the picture's size, so plans of the smallest one name them all.
-    pub fn check_weights(&self, target: dreamglass_kernels::Target, dtype: DType) -> Result<(), EngineError> {
-        let vae = &self.vae.config;
+    /// Checks that every weight is there in the right shape, without reading any. Returns the tensors that nothing
+    /// reads, by network and name. Weights do not depend on the picture's size, so plans of the smallest one name
+    /// them all.
+    pub fn check_weights(
+        &self,
+        target: dreamglass_kernels::Target,
+        dtype: DType,
+    ) -> Result<Vec<String>, EngineError> {
+        let (unet, vae) = (&self.unet.config, &self.vae.config);
         let size = Size::new(vae.factor(), vae.factor());
         let shape = Shape::new(1, 1, 1, vae.latent_channels);
-        self.vae.checkpoint.check(&plans::begin(target, vae, size, Source::Tensor, dtype)?)?;
-        self.vae.checkpoint.check(&plans::end(target, vae, shape, 1.0, dtype)?)?;
-        let denoise = plans::denoise(target, &self.unet.config, shape, 1, false, dtype)?;
-        self.unet.checkpoint.check(&denoise)
+        let text = Shape::tokens(1, 1, unet.cross_attention_dim[0]);
+        let of_vae = [
+            plans::begin(target, vae, size, Source::Tensor, dtype)?,
+            plans::end(target, vae, shape, 1.0, dtype)?,
+        ];
+        let of_unet = [
+            plans::denoise(target, unet, shape, 1, false, dtype)?,
+            plans::prompt(target, unet, text, "", dtype)?,
+            plans::time(target, unet, 1, "", dtype)?,
+        ];
+        let of_text = [plans::text(target, &self.text.config, self.text.prefix(), [1, 1], dtype)?];
+        let networks = [
+            ("unet", &self.unet.checkpoint, &of_unet[..]),
+            ("vae", &self.vae.checkpoint, &of_vae[..]),
+            ("text_encoder", &self.text.checkpoint, &of_text[..]),
+        ];
+        let mut unused = Vec::new();
+        for (network, checkpoint, plans) in networks {
+            plans.iter().try_for_each(|plan| checkpoint.check(plan))?;
+            unused.extend(checkpoint.unused_by(plans).into_iter().map(|name| format!("{network}: {name}")));
+        }
+        Ok(unused)
     }
 
     /// Checks that the networks fit each other.

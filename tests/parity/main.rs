@@ -7,6 +7,7 @@
 
 mod case;
 mod damaged;
+mod files;
 mod loras;
 mod pictures;
 mod strips;

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use dreamglass_engine::{Engine, EngineOptions, Gpu, Live, ModelFiles, Params};
 
+use crate::config;
+
 /// Opens a device.
 pub type Opener = Box<dyn Fn() -> Result<Gpu> + Send + Sync>;
 
@@ -42,7 +44,9 @@ impl Host {
     pub fn live(&self, params: Params) -> Result<(Live, u64)> {
         let mut state = self.state();
         if state.engine.is_none() {
-            state.engine = Some(Engine::load(&state.gpu, &self.files, &self.options)?);
+            let engine = Engine::load(&state.gpu, &self.files, &self.options)?;
+            config::warn_of_unused(&engine);
+            state.engine = Some(engine);
         }
         let generation = state.generation;
         let engine = state.engine.as_ref().context("the model was just loaded")?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::program::{WHOLE, failed, image, load, model, save};
+use crate::program::{PHOTO, WHOLE, Weight, dreamglass, failed, image, load, model, save};
 
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 
@@ -109,4 +109,19 @@ fn another_autoencoder_takes_the_place_of_one_that_is_not_supported() {
         2,
         &["--vae", "nothing", "config.json"],
     );
+}
+
+#[test]
+fn tensors_that_nothing_reads_are_named() {
+    let (folder, out) = (model(WHOLE), tempfile::TempDir::new().unwrap());
+    let path = folder.path().join(UNET);
+    let mut weights = load(&path);
+    let bytes = 1.0_f32.to_le_bytes().to_vec();
+    weights.push(Weight { name: "add_embedding.weight".into(), shape: vec![1], bytes });
+    save(&path, &weights);
+    let mut command = dreamglass();
+    command.arg("image").arg(PHOTO).arg("-o").arg(out.path().join("out.png")).env("RUST_LOG", "warn");
+    let output = command.arg("--model").arg(folder.path()).args(["--prompt", "x"]).output().unwrap();
+    let message = crate::program::stderr(&output);
+    assert!(output.status.success() && message.contains("`unet: add_embedding.weight`"), "{message}");
 }

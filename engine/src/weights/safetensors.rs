@@ -195,6 +195,16 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The tensors that none of `plans` reads, sorted.
+    pub(crate) fn unused_by<'a>(&self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<String> {
+        let weights = plans.into_iter().flat_map(|plan| &plan.weights);
+        let params = weights.flat_map(|weight| weight.values.params());
+        let used: BTreeSet<&str> =
+            params.flat_map(|param| param.parts.iter().map(|(name, _)| name.as_str())).collect();
+        let unused: BTreeSet<&str> = self.names().filter(|name| !used.contains(name)).collect();
+        unused.into_iter().map(String::from).collect()
+    }
+
     fn entry(&self, name: &str, shape: &[u32]) -> Result<&TensorInfo, EngineError> {
         let entry = self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
         let expected: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
