@@ -26,6 +26,8 @@ pub enum Bytes {
     Mapped(Arc<Mmap>),
     /// Bytes of the program.
     Static(&'static [u8]),
+    /// Bytes in memory.
+    Owned(Arc<[u8]>),
 }
 
 impl Deref for Bytes {
@@ -34,6 +36,7 @@ impl Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

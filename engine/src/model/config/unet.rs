@@ -7,6 +7,9 @@ use crate::error::EngineError;
 const MAX_CHANNELS: u32 = 8192;
 /// Deepest stack of layers or blocks of a level.
 const MAX_LAYERS: u32 = 64;
+/// Resnet and transformer blocks in all; the most that are published are some hundred (SDXL). A plan of more takes
+/// gigabytes before the first missing weight is found.
+const MAX_BLOCKS: u32 = 512;
 /// Levels of resolution; published UNets have three or four.
 const MAX_LEVELS: usize = 8;
 
@@ -97,6 +100,12 @@ impl UnetConfig {
     }
 
     fn check(&self, f: &Fields) -> Result<(), EngineError> {
+        let blocks = self.layers.iter().zip(&self.transformer_layers);
+        let blocks: u32 = blocks.map(|(layers, transformers)| (2 * layers + 1) * (1 + transformers)).sum();
+        if blocks > MAX_BLOCKS {
+            let wanted = format!("no more than {MAX_BLOCKS} blocks in all, transformer blocks included");
+            return Err(f.error("layers_per_block", format!("{wanted}, not {blocks}")));
+        }
         for (level, &c) in self.channels.iter().enumerate() {
             if c % self.groups != 0 || c % 4 != 0 {
                 let wanted = format!("multiples of 4 and of norm_num_groups ({})", self.groups);
@@ -203,6 +212,7 @@ mod tests {
             (json!({"down_block_types": ["DownBlock2D", "AttnDownBlock2D"]}), "`down_block_types`"),
             (json!({"up_block_types": ["UpBlock2D"]}), "`up_block_types`"),
             (json!({"mid_block_type": "UNetMidBlock2D"}), "`mid_block_type`"),
+            (json!({"layers_per_block": 60, "transformer_layers_per_block": 60}), "512 blocks in all"),
             (json!({"conv_in_kernel": 1}), "`conv_in_kernel` is 1"),
             (json!({"block_out_channels": [320, 1000000000]}), "`block_out_channels`"),
             (json!({"block_out_channels": [33, 64]}), "norm_num_groups"),

@@ -1,0 +1,85 @@
+//! 200 000 damaged files: no panic, and no more memory than the file and a fixed bound.
+//!
+//! `corpus/` holds a folder of seeds for each reader, in the form that cargo-fuzz takes; files that once broke
+//! something belong there. Every seed is read as it is, and then with seeded damage.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
+
+mod damage;
+mod memory;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use dreamglass_engine::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
+use dreamglass_engine::weights::{Bytes, Checkpoint};
+use dreamglass_tests::Random;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
+
+/// Damaged files of all readers together.
+const CASES: usize = 200_000;
+/// Memory beyond the file's size: JSON takes up to some fifty bytes for each of its own, messages the rest.
+const BOUND_BYTES: usize = 4 << 20;
+
+/// Reads a file; whether it was taken for a sound one.
+type Reader = fn(&[u8]) -> bool;
+
+const READERS: [(&str, Reader); 5] = [
+    ("safetensors", checkpoint),
+    ("unet", |bytes| UnetConfig::parse("config.json", bytes).is_ok()),
+    ("vae", |bytes| AutoencoderConfig::parse("config.json", bytes).is_ok()),
+    ("text_encoder", |bytes| TextConfig::parse("config.json", bytes).is_ok()),
+    ("scheduler", |bytes| SchedulerConfig::parse("config.json", bytes).is_ok()),
+];
+
+/// Opens a checkpoint and reads what the seeds hold.
+fn checkpoint(bytes: &[u8]) -> bool {
+    let Ok(checkpoint) = Checkpoint::from_bytes("file", Bytes::Owned(Arc::from(bytes))) else { return false };
+    let shapes: [(&str, &[u32]); 3] = [("a.weight", &[4, 3]), ("b.weight", &[2, 3, 3, 3]), ("b.bias", &[2])];
+    shapes.iter().map(|(name, shape)| checkpoint.tensor(name, shape)).all(|values| values.is_ok())
+}
+
+fn seeds(reader: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/corpus").join(reader);
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Reads `bytes` under a watch on the memory.
+fn read(name: &str, reader: Reader, bytes: &[u8]) -> bool {
+    memory::begin();
+    let is_sound = reader(bytes);
+    let most = memory::most_bytes();
+    if most > bytes.len() + BOUND_BYTES {
+        let path = std::env::temp_dir().join("dreamglass-hostile");
+        fs::write(&path, bytes).unwrap();
+        panic!("{name}: {most} bytes of memory for a file of {}, kept as {}", bytes.len(), path.display());
+    }
+    is_sound
+}
+
+#[test]
+fn damaged_files_are_refused_in_bounded_memory() {
+    for (ix, (name, reader)) in READERS.into_iter().enumerate() {
+        let seeds = seeds(name);
+        let sound = seeds.iter().filter(|seed| read(name, reader, seed)).count();
+        assert!(sound > 0, "no seed of {name} is sound: what is damaged was broken before");
+        let mut random = Random::new(ix as u64);
+        let (mut refused, cases) = (0, CASES / READERS.len());
+        for case in 0..cases {
+            let bytes = if name == "safetensors" && case % 2 == 0 {
+                damage::with_damaged_header(&seeds, &mut random)
+            } else {
+                damage::damaged(&seeds, &mut random)
+            };
+            refused += usize::from(!read(name, reader, &bytes));
+        }
+        eprintln!("{name}: {refused} of {cases} refused");
+        assert!(refused > cases / 10, "{name}: hardly anything was damaged");
+        assert!(refused < cases, "{name}: everything was broken beyond reading");
+    }
+}
