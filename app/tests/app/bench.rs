@@ -129,7 +129,7 @@ fn check_trace(trace: &Value) {
 fn check_page(page: &str) {
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     assert!(page.matches("<polyline").count() == 3 && page.matches("<table").count() >= 5);
-    for word in ["Percentiles", "Kernels", "Cold start", "unet mid_block", "ceiling"] {
+    for word in ["Percentiles", "Kernels", "Cold start", "beyond reading", "unet mid_block", "ceiling"] {
         assert!(page.contains(word), "{word}");
     }
     for outside in ["http:", "https:", "src=", "href=", "url(", "@import", "NaN"] {

@@ -232,9 +232,23 @@ fn cold_start(figures: &Figures) -> String {
             format!("<tr><th>{name}</th><td class=\"wide\">{bar}</td><td>{took:.1}</td></tr>")
         })
         .collect();
+    let ColdStart { beyond_reading_ms, weights_ms, kernels_ms, is_warm, tuned_classes, .. } =
+        figures.cold_start;
+    let kernels = format!(
+        "of it kernels, {}, {tuned_classes} classes tuned",
+        if is_warm { "some from earlier runs" } else { "none from earlier runs" }
+    );
+    let sums = [
+        ("together", total_ms),
+        ("beyond reading the files", beyond_reading_ms),
+        ("of it weights", weights_ms),
+        (&kernels, kernels_ms),
+    ];
+    let sums =
+        sums.map(|(name, took)| format!("<tr><th>{name}</th><td></td><td>{took:.1}</td></tr>")).concat();
     format!(
         "<section><h2>Cold start</h2><table><thead><tr><th>step</th><th class=\"wide\"></th><th>ms</th></tr></thead>\
-         <tbody>{rows}<tr><th>together</th><td></td><td>{total_ms:.1}</td></tr></tbody></table></section>"
+         <tbody>{rows}{sums}</tbody></table></section>"
     )
 }
 
