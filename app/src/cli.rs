@@ -85,7 +85,7 @@ present is checked:
   unet.encoder_hidden_states[, unet.timestep_cond]    -> unet.noise_pred
   img2img.image, img2img.noise [N,...]                -> img2img.output
 Pictures are in [-1,1]. img2img reads prompt, negative, steps, strength, guidance, sampler
-(lcm or euler) and strength_rule (lcm or img2img) from the file's metadata.
+(lcm, euler or tcd), eta and strength_rule (lcm or img2img) from the file's metadata.
 
 Exit codes: 0 all within tolerance, 1 some outside, 2 bad input.";
 

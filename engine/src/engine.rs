@@ -134,7 +134,11 @@ impl Engine {
     }
     /// The sampler that the model's scheduler config names, LCM where it names another.
     pub fn native_sampler(&self) -> Sampler {
-        if self.networks.scheduler.class.starts_with("Euler") { Sampler::Euler } else { Sampler::Lcm }
+        match self.networks.scheduler.class.as_str() {
+            class if class.starts_with("Euler") => Sampler::Euler,
+            "TCDScheduler" => Sampler::Tcd,
+            _ => Sampler::Lcm,
+        }
     }
     /// Tokens of `prompt` as the model reads them.
     ///

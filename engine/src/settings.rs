@@ -9,6 +9,9 @@ use crate::schedule::{Sampler, ScheduleSettings, StrengthRule};
 /// Largest guidance scale that is accepted; far past where pictures burn.
 const MAX_GUIDANCE: f32 = 100.0;
 
+/// What diffusers' pipelines take with TCD.
+pub(crate) const DEFAULT_ETA: f64 = 0.3;
+
 /// Settings of one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -28,8 +31,10 @@ pub struct Settings {
     pub size: Size,
     /// The sampler.
     pub sampler: Sampler,
-    /// How strength chooses LCM timesteps.
+    /// How strength chooses LCM and TCD timesteps.
     pub strength_rule: StrengthRule,
+    /// How much of the noise TCD makes anew in each step, 0 to 1.
+    pub eta: f64,
     /// How the source picture is fitted to the size.
     pub fit: Fit,
     /// How the source picture is turned.
@@ -48,6 +53,7 @@ impl Default for Settings {
             size: Size::new(512, 512),
             sampler: Sampler::Lcm,
             strength_rule: StrengthRule::Lcm,
+            eta: DEFAULT_ETA,
             fit: Fit::Crop,
             orientation: Orientation::default(),
         }
@@ -78,6 +84,7 @@ impl Settings {
             strength_rule: self.strength_rule,
             steps: self.steps,
             strength: self.strength,
+            eta: self.eta,
         }
     }
 }

@@ -93,11 +93,11 @@ MODEL_TURBO = dict(unet=SD21, vae=vae(16, *TINY, scale=2.5), text=CLIP_B, predic
 MODEL_VELOCITY = dict(unet=SD21, vae=vae(16, *TINY, scale=2.5), text=CLIP_B, prediction="v_prediction")
 
 
-def run(model, sampler, steps, strength, size=(48, 64), guidance=1.0, negative=None, rule="lcm"):
+def run(model, sampler, steps, strength, size=(48, 64), guidance=1.0, negative=None, rule="lcm", eta=None):
     """One picture through a whole model."""
     return dict(
         model=model, sampler=sampler, steps=steps, strength=strength, size=size, guidance=guidance,
-        negative=negative, rule=rule,
+        negative=negative, rule=rule, eta=eta,
     )
 
 
@@ -109,6 +109,10 @@ PIPELINES = {
     "img2img_lcm_embedded": run(MODEL_EMBEDDED, "lcm", 2, 0.6, guidance=8.5),
     "img2img_lcm_dropped": run(MODEL_LCM, "lcm", 4, 0.5, rule="img2img"),
     "img2img_lcm_velocity": run(MODEL_VELOCITY, "lcm", 2, 0.7),
+    "img2img_tcd_2": run(MODEL_LCM, "tcd", 2, 0.7, eta=0.3),
+    "img2img_tcd_4": run(MODEL_LCM, "tcd", 4, 1.0, eta=1.0, size=(64, 64)),
+    "img2img_tcd_dropped": run(MODEL_LCM, "tcd", 4, 0.5, rule="img2img", eta=0.0),
+    "img2img_tcd_velocity": run(MODEL_VELOCITY, "tcd", 2, 0.7, eta=0.3),
     "img2img_euler_1": run(MODEL_TURBO, "euler", 1, 1.0, size=(64, 64)),
     "img2img_euler_2": run(MODEL_TURBO, "euler", 2, 1.0, size=(48, 72)),
     "img2img_euler_2_half": run(MODEL_TURBO, "euler", 2, 0.5),

@@ -144,6 +144,8 @@ def img2img_case(name, case):
         "guidance": str(case["guidance"]), "sampler": case["sampler"], "strength_rule": case["rule"],
         "timesteps": ",".join(map(str, steps)), "agrees_with_pipeline": str(own is not None).lower(),
     }
+    if case["eta"] is not None:
+        metadata["eta"] = str(case["eta"])
     if case["negative"]:
         metadata["negative"] = case["negative"]
         metadata["prompt_1"] = case["negative"]

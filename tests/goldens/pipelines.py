@@ -9,6 +9,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     LatentConsistencyModelImg2ImgPipeline,
     LCMScheduler,
+    TCDScheduler,
     StableDiffusionImg2ImgPipeline,
 )
 
@@ -17,6 +18,7 @@ import tokenizer as tok
 BETAS = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 PATCHED = [
     "diffusers.schedulers.scheduling_lcm.randn_tensor",
+    "diffusers.schedulers.scheduling_tcd.randn_tensor",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor",
     "diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_img2img.randn_tensor",
 ]
@@ -47,6 +49,8 @@ class given_noise:
 def scheduler(sampler, prediction):
     if sampler == "lcm":
         made, more = LCMScheduler, dict(clip_sample=False, set_alpha_to_one=False)
+    elif sampler == "tcd":
+        made, more = TCDScheduler, dict(clip_sample=False, set_alpha_to_one=False)
     else:
         made, more = EulerDiscreteScheduler, dict(timestep_spacing="trailing")
     return made(**BETAS, **more, steps_offset=1, prediction_type=prediction)
@@ -62,8 +66,10 @@ def lcm_timesteps(steps, strength):
 def timesteps(sched, case):
     """Sets the scheduler; returns the timesteps that are run."""
     n, strength = case["steps"], case["strength"]
-    if case["sampler"] == "lcm" and case["rule"] == "lcm":
-        sched.set_timesteps(n, original_inference_steps=50, strength=strength)
+    if case["sampler"] in ("lcm", "tcd") and case["rule"] == "lcm":
+        # TCD's takes the distillation's timesteps only where their number is left to its config.
+        more = {"original_inference_steps": 50} if case["sampler"] == "lcm" else {}
+        sched.set_timesteps(n, strength=strength, **more)
         assert sched.timesteps.tolist() == lcm_timesteps(n, strength)
         return sched.timesteps
     sched.set_timesteps(n)
@@ -101,7 +107,8 @@ def step_by_step(nets, case, embeddings, image, noises):
             noise_pred = unguided + guidance * (noise_pred - unguided)
         last = i + 1 == len(ts)
         with given_noise([] if last else [noises[i + 1]]):
-            x = sched.step(noise_pred, t, x, return_dict=True).prev_sample
+            more = {"eta": case["eta"]} if case["sampler"] == "tcd" else {}
+            x = sched.step(noise_pred, t, x, return_dict=True, **more).prev_sample
     latents = x / vae.config.scaling_factor
     return vae.decode(latents).sample, latents, [int(t) for t in ts]
 
@@ -114,11 +121,13 @@ def whole_pipeline(nets, case, prompt, image, noises):
         scheduler=scheduler(case["sampler"], model["prediction"]), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )
-    by_lcm = case["sampler"] == "lcm" and case["rule"] == "lcm"
+    by_lcm = case["sampler"] in ("lcm", "tcd") and case["rule"] == "lcm"
     how = dict(
         prompt=prompt, image=image, num_inference_steps=case["steps"], strength=case["strength"],
         guidance_scale=case["guidance"], output_type="pt",
     )
+    if case["sampler"] == "tcd":
+        how["eta"] = case["eta"]
     if by_lcm and nets["unet"].config.time_cond_proj_dim:
         pipe = LatentConsistencyModelImg2ImgPipeline(**parts)
         how["original_inference_steps"] = 50

@@ -19,12 +19,14 @@ fn settings(case: &Case) -> Settings {
         sampler: match case.text("sampler") {
             "lcm" => Sampler::Lcm,
             "euler" => Sampler::Euler,
+            "tcd" => Sampler::Tcd,
             other => panic!("{}: sampler {other}", case.name),
         },
         strength_rule: match case.text("strength_rule") {
             "lcm" => StrengthRule::Lcm,
             _ => StrengthRule::Img2Img,
         },
+        eta: case.metadata.get("eta").map_or(Settings::default().eta, |eta| eta.parse().unwrap()),
         ..Settings::default()
     }
 }

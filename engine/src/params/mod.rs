@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::EngineError;
 use crate::frame::{Fit, Size};
 use crate::schedule::{Sampler, StrengthRule};
-use crate::settings::Settings;
+use crate::settings::{DEFAULT_ETA, Settings};
 pub(crate) use value::choices;
 pub use value::{AUTO, Field, Kind, Value};
 
@@ -110,7 +110,7 @@ pub enum Turn {
 choices!(Turn: "0" = Upright, "90" = Quarter, "180" = Half, "270" = ThreeQuarters);
 
 choices!(Fit: "crop" = Crop, "fit" = Fit, "stretch" = Stretch);
-choices!(Sampler: "lcm" = Lcm, "euler" = Euler);
+choices!(Sampler: "lcm" = Lcm, "euler" = Euler, "tcd" = Tcd);
 choices!(StrengthRule: "lcm" = Lcm, "img2img" = Img2Img);
 
 const UNIT: Kind = Kind::Number { min: 0.0, max: 1.0, step: 0.01 };
@@ -194,7 +194,9 @@ parameters! {
     sampler: Option<Sampler> = None; Kind::Choice { names: Sampler::NAMES }, true, "", Sampling,
         "Sampler [auto: the one that the model's scheduler config names]";
     strength_rule: StrengthRule = StrengthRule::Lcm; Kind::Choice { names: StrengthRule::NAMES }, false, "",
-        Sampling, "How strength chooses lcm steps: all of them within the first part of the range, or the last of a full schedule (img2img)";
+        Sampling, "How strength chooses lcm and tcd steps: all of them within the first part of the range, or the last of a full schedule (img2img)";
+    eta: f64 = DEFAULT_ETA; UNIT, false, "", Sampling,
+        "How much of the noise the tcd sampler makes anew in each step";
     seed: u64 = 0; SEED, false, "", Sampling,
         "Seed of the noise: the same seed gives the same noise everywhere";
     blend_seed: u64 = 0; SEED, false, "", Sampling,
@@ -298,6 +300,7 @@ impl Params {
             size: self.size.unwrap_or(size),
             sampler: self.sampler.unwrap_or(sampler),
             strength_rule: self.strength_rule,
+            eta: self.eta,
             fit: self.fit,
             orientation: self.orientation(),
         }

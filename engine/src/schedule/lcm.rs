@@ -16,22 +16,28 @@ pub(super) fn schedule(
     steps: u32,
     strength: f64,
 ) -> Result<Schedule, EngineError> {
-    let timesteps = match rule {
-        StrengthRule::Lcm => timesteps(config, steps, strength)?,
-        StrengthRule::Img2Img => drop_first(timesteps(config, steps, 1.0)?, strength)?,
-    };
+    let timesteps = timesteps_by_rule(config, rule, steps, strength)?;
     let first = timesteps[0];
     let next = timesteps.iter().skip(1).map(|&t| Some(t)).chain([None]);
     let steps = timesteps.iter().zip(next).map(|(&t, next)| step(config, table, t, next)).collect();
     Ok(Schedule { start: [table.alpha(first), table.beta(first)], steps })
 }
 
-/// `N` of the distillation's timesteps `k·j − 1`, `j = 1 … ⌊K·strength⌋`, the noisiest first.
-pub(super) fn timesteps(
+/// The timesteps that are run, by the rule for strength.
+pub(super) fn timesteps_by_rule(
     config: &SchedulerConfig,
+    rule: StrengthRule,
     steps: u32,
     strength: f64,
 ) -> Result<Vec<u32>, EngineError> {
+    match rule {
+        StrengthRule::Lcm => timesteps(config, steps, strength),
+        StrengthRule::Img2Img => drop_first(timesteps(config, steps, 1.0)?, strength),
+    }
+}
+
+/// `N` of the distillation's timesteps `k·j − 1`, `j = 1 … ⌊K·strength⌋`, the noisiest first.
+fn timesteps(config: &SchedulerConfig, steps: u32, strength: f64) -> Result<Vec<u32>, EngineError> {
     let k = config.train_timesteps / config.original_steps;
     // Truncation is diffusers' `int(original_steps * strength)`.
     let available = (f64::from(config.original_steps) * strength) as u32;

@@ -1,13 +1,14 @@
 //! Samplers as tables: which timesteps, and each step as a linear combination.
 //!
 //! Everything is computed on the CPU in f64. A frame's step reads the sample x_t, the UNet's
-//! output and noise, and all three samplers' steps are weighted sums of them, so the device needs
+//! output and noise, and all samplers' steps are weighted sums of them, so the device needs
 //! one op and a few numbers.
 
 mod euler;
 mod guidance;
 mod lcm;
 mod tables;
+mod tcd;
 
 pub use guidance::{guidance_embedding, step_factors};
 pub use tables::AlphaTable;
@@ -22,9 +23,11 @@ pub enum Sampler {
     Lcm,
     /// Euler with trailing timesteps (`EulerDiscreteScheduler`), for turbo models.
     Euler,
+    /// Trajectory consistency (`TCDScheduler`).
+    Tcd,
 }
 
-/// How strength chooses the timesteps of an [`Sampler::Lcm`] schedule.
+/// How strength chooses the timesteps of an [`Sampler::Lcm`] or [`Sampler::Tcd`] schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrengthRule {
     /// `LCMScheduler.set_timesteps(strength)`: all steps, within the first `strength` of the range.
@@ -44,6 +47,8 @@ pub struct ScheduleSettings {
     pub steps: u32,
     /// How far the picture is noised, 0 (exclusive) to 1.
     pub strength: f64,
+    /// How much of the noise [`Sampler::Tcd`] makes anew in each step: 0 none, to 1.
+    pub eta: f64,
 }
 
 /// One denoising step on a sample x_t with the UNet's output m and fresh noise z.
@@ -80,7 +85,7 @@ impl Schedule {
     /// # Errors
     /// [`EngineError::Schedule`] when steps is 0, strength is not in `0..=1`, or they leave no step.
     pub fn new(config: &SchedulerConfig, settings: ScheduleSettings) -> Result<Self, EngineError> {
-        let ScheduleSettings { steps, strength, .. } = settings;
+        let ScheduleSettings { strength_rule, steps, strength, eta, .. } = settings;
         if steps == 0 {
             return Err(error("the number of steps is 0, at least 1 is needed"));
         }
@@ -89,8 +94,9 @@ impl Schedule {
         }
         let table = AlphaTable::new(config);
         match settings.sampler {
-            Sampler::Lcm => lcm::schedule(config, &table, settings.strength_rule, steps, strength),
+            Sampler::Lcm => lcm::schedule(config, &table, strength_rule, steps, strength),
             Sampler::Euler => euler::schedule(config, &table, steps, strength),
+            Sampler::Tcd => tcd::schedule(config, &table, strength_rule, steps, strength, eta),
         }
     }
     /// The timesteps in order.

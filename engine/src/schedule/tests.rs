@@ -9,7 +9,7 @@ fn table() -> AlphaTable {
 }
 
 fn settings(sampler: Sampler, strength_rule: StrengthRule, steps: u32, strength: f64) -> ScheduleSettings {
-    ScheduleSettings { sampler, strength_rule, steps, strength }
+    ScheduleSettings { sampler, strength_rule, steps, strength, eta: 0.3 }
 }
 
 fn timesteps(sampler: Sampler, rule: StrengthRule, steps: u32, strength: f64) -> Vec<f64> {
@@ -76,7 +76,7 @@ fn euler_timesteps() {
 #[test]
 fn a_perfect_prediction_gives_the_picture_back() {
     let (z, n) = (0.7, -1.3);
-    for sampler in [Sampler::Lcm, Sampler::Euler] {
+    for sampler in [Sampler::Lcm, Sampler::Euler, Sampler::Tcd] {
         for prediction in [Prediction::Epsilon, Prediction::Velocity] {
             let config = SchedulerConfig { prediction, ..SchedulerConfig::default() };
             let schedule = Schedule::new(&config, settings(sampler, StrengthRule::Lcm, 1, 0.999)).ok();
@@ -106,6 +106,58 @@ fn the_last_step_returns_the_denoised_latents() {
         assert!((last.next[1] - last.denoised[1]).abs() < 1e-12);
         assert_eq!(last.next[2], 0.0);
     }
+}
+
+#[test]
+fn residual_noise_carries_the_source_to_the_next_sample() {
+    // Source, noise in x_t, noise that was taken out, fresh noise.
+    let [z0, s, taken, z] = [0.7, -1.3, 0.4, 0.9];
+    for sampler in [Sampler::Lcm, Sampler::Euler, Sampler::Tcd] {
+        for eta in [0.0, 0.3, 1.0] {
+            let settings = ScheduleSettings { eta, ..settings(sampler, StrengthRule::Lcm, 3, 1.0) };
+            let schedule = Schedule::new(&SchedulerConfig::default(), settings).unwrap();
+            for (step, next) in schedule.steps.iter().zip(&schedule.steps[1..]) {
+                let at = |step: &Step, noise: f64| {
+                    let t = step.timestep as u32;
+                    let [alpha, beta] = [table().alpha(t), table().beta(t)];
+                    // Euler's samples are x/α.
+                    if sampler == Sampler::Euler {
+                        z0 + beta / alpha * noise
+                    } else {
+                        alpha * z0 + beta * noise
+                    }
+                };
+                let reached = step.next[0] * at(step, s) + step.next[1] * taken + step.next[2] * z;
+                let s_next = step.residual[0] * s + step.residual[1] * taken + step.residual[2] * z;
+                // The LCM boundary condition keeps less than 1e-7 of x.
+                assert!((reached - at(next, s_next)).abs() < 1e-6, "{sampler:?} {eta}: {reached}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tcd_follows_the_trajectory_and_noises_by_eta() {
+    let schedule = |eta: f64| {
+        let settings = ScheduleSettings { eta, ..settings(Sampler::Tcd, StrengthRule::Lcm, 4, 1.0) };
+        Schedule::new(&SchedulerConfig::default(), settings)
+    };
+    assert_eq!(schedule(0.3).unwrap().timesteps(), [999., 759., 499., 259.]);
+    // Without eta nothing is random: DDIM's step.
+    let step = schedule(0.0).unwrap().steps[0];
+    let [alpha, beta] = [table().alpha(999), table().beta(999)];
+    let [to_alpha, to_beta] = [table().alpha(759), table().beta(759)];
+    assert!((step.next[0] - to_alpha / alpha).abs() < 1e-12 && step.next[2].abs() < 1e-7, "{step:?}");
+    assert!((step.next[1] - (to_beta - to_alpha * beta / alpha)).abs() < 1e-12, "{step:?}");
+    // With all of it each step starts at timestep 0.
+    let step = schedule(1.0).unwrap().steps[0];
+    let kept = to_alpha / table().alpha(0);
+    assert!((step.next[2] - (1.0 - kept * kept).sqrt()).abs() < 1e-12, "{step:?}");
+    // The last one ends there, too.
+    let last = schedule(0.3).unwrap().steps[3];
+    assert!((last.next[0] - table().alpha(0) / table().alpha(259)).abs() < 1e-12, "{last:?}");
+    assert_eq!(last.next[2], 0.0);
+    assert!(schedule(1.5).unwrap_err().to_string().contains("eta is 1.5"));
 }
 
 #[test]

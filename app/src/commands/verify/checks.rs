@@ -100,13 +100,15 @@ fn settings(r: &Reference, size: Size) -> Result<Settings> {
         sampler: match text("sampler")? {
             "lcm" => Sampler::Lcm,
             "euler" => Sampler::Euler,
-            other => return unknown("sampler", "lcm or euler", other),
+            "tcd" => Sampler::Tcd,
+            other => return unknown("sampler", "lcm, euler or tcd", other),
         },
         strength_rule: match r.text("strength_rule").unwrap_or("lcm") {
             "lcm" => StrengthRule::Lcm,
             "img2img" => StrengthRule::Img2Img,
             other => return unknown("strength_rule", "lcm or img2img", other),
         },
+        eta: r.text("eta").map_or(Ok(Settings::default().eta), |_| r.number("eta"))?,
         ..Settings::default()
     })
 }
