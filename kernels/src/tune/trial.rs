@@ -1,6 +1,7 @@
 //! One candidate of a class, ready to run.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::Job;
 use crate::choice::{Bound, Candidate, Choices};
@@ -166,14 +167,34 @@ struct Generator;
 
 impl WeightSource for Generator {
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
-        let count = shape.iter().map(|&d| d as usize).product();
-        let mut values = Random::of(name).values(count);
-        let inputs: u32 = shape.iter().skip(1).product();
-        let (offset, scale) = if shape.len() == 1 { (1.0, 0.5) } else { (0.0, (inputs as f32).powf(-0.5)) };
-        values.iter_mut().for_each(|v| *v = offset + scale * *v);
+        let rows = shape.first().map_or(1, |&d| d as usize);
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        let mut values = Vec::new();
+        self.read_block(name, shape, 0..rows, 0..row, &mut values)?;
         Ok(values)
     }
+    /// Weights are packed in blocks: each makes its own values only.
+    fn read_block(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), KernelError> {
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        let (offset, scale) = if shape.len() == 1 { (1.0, 0.5) } else { (0.0, (row as f32).powf(-0.5)) };
+        for ix in rows {
+            let mut random = Random::of(name).behind((ix * row + columns.start) as u64);
+            values.extend(columns.clone().map(|_| offset + scale * random.next()));
+        }
+        Ok(())
+    }
 }
+
+/// A step of [`Random`].
+const FACTOR: u64 = 6_364_136_223_846_793_005;
+const TERM: u64 = 1_442_695_040_888_963_407;
 
 /// Numbers in -1..1 (PCG-XSH-RR, O'Neill 2014).
 struct Random(u64);
@@ -186,13 +207,45 @@ impl Random {
         });
         Self(seed)
     }
+    /// The generator `count` numbers later (Brown 1994: the step, squared for each bit of the count).
+    fn behind(mut self, mut count: u64) -> Self {
+        let (mut factor, mut term) = (FACTOR, TERM);
+        while count > 0 {
+            if count & 1 == 1 {
+                self.0 = self.0.wrapping_mul(factor).wrapping_add(term);
+            }
+            term = term.wrapping_mul(factor.wrapping_add(1));
+            factor = factor.wrapping_mul(factor);
+            count >>= 1;
+        }
+        self
+    }
     fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
     fn next(&mut self) -> f32 {
         let old = self.0;
-        self.0 = old.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = old.wrapping_mul(FACTOR).wrapping_add(TERM);
         let word = ((((old >> 18) ^ old) >> 27) as u32).rotate_right((old >> 59) as u32);
         word as f32 / 2_147_483_648.0 - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_cut_from_the_same_weights() -> Result<(), KernelError> {
+        let shape = [5, 7, 3, 3];
+        let whole = Generator.read("w", &shape)?;
+        let sequence: Vec<f32> =
+            Random::of("w").values(5 * 63).iter().map(|v| v * 63_f32.powf(-0.5)).collect();
+        assert_eq!(whole, sequence);
+        let mut block = Vec::new();
+        Generator.read_block("w", &shape, 2..5, 9..20, &mut block)?;
+        let expected: Vec<f32> = (2..5).flat_map(|row| whole[row * 63..][9..20].to_vec()).collect();
+        assert_eq!(block, expected);
+        Ok(())
     }
 }
