@@ -222,8 +222,8 @@ impl CaptureArgs {
 
 #[derive(Debug, Args)]
 pub struct LooksArgs {
-    /// Model folder, or `demo` for the one inside the program
-    #[arg(long, value_name = "DIR", default_value = "demo")]
+    /// Model folder or file, or `demo` for the one inside the program
+    #[arg(long, value_name = "PATH", default_value = "demo")]
     pub model: PathBuf,
 }
 
@@ -255,8 +255,9 @@ pub struct VerifyArgs {
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
-    /// Model folder in diffusers' layout, or `demo` for the one inside the program [default: demo]
-    #[arg(long, value_name = "DIR", env = "DREAMGLASS_MODEL", hide_env = true)]
+    /// Model: a folder in diffusers' layout, a .safetensors file of a whole SD 1.x or 2.x, or `demo` for the one inside
+    /// the program [default: demo]
+    #[arg(long, value_name = "PATH", env = "DREAMGLASS_MODEL", hide_env = true)]
     model: Option<PathBuf>,
     /// Adapter by index or part of its name, see `dreamglass devices` [default: auto]
     #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", value_parser = adapter)]
@@ -290,8 +291,9 @@ pub struct EngineArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
-    /// Folder with another autoencoder than the model's: a tiny one of the same latents, such as TAESD's
-    #[arg(long, value_name = "DIR", value_parser = folder)]
+    /// Another autoencoder than the model's: a tiny one of the same latents, such as TAESD's, as a folder or a
+    /// safetensors file
+    #[arg(long, value_name = "PATH", value_parser = autoencoder)]
     pub vae: Option<PathBuf>,
     /// LoRA to fuse into the model, a safetensors file of kohya, diffusers or peft, and how much of it: 1 where nothing
     /// is said, 0.5 half, -1 the opposite; several are added up
@@ -329,12 +331,16 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
     }
 }
 
-fn folder(text: &str) -> Result<PathBuf, String> {
+fn autoencoder(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    if path.join("config.json").is_file() || path.join("vae/config.json").is_file() {
+    let files = ["config.json", "vae/config.json", "taesd_encoder.safetensors"];
+    if path.is_file() || files.iter().any(|file| path.join(file).is_file()) {
         return Ok(path);
     }
-    Err(format!("expected a folder with the config.json of an autoencoder, found none in {text}"))
+    Err(format!(
+        "expected a safetensors file, or a folder with the config.json of an autoencoder or with \
+         taesd_encoder.safetensors and taesd_decoder.safetensors, found none in {text}"
+    ))
 }
 
 fn lora(text: &str) -> Result<LoraFile, String> {

@@ -102,7 +102,7 @@ pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
 
 /// Loads the model on an open device.
 pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let engine = Engine::load(gpu, files, &options(arguments, gpu))
+    let engine = Engine::load(gpu, files, &options(arguments, gpu)?)
         .with_context(|| format!("model {}", arguments.place.model().display()))?;
     warn_of_unused(&engine);
     Ok(engine)
@@ -122,12 +122,9 @@ pub fn warn_of_unused(engine: &Engine) {
 }
 
 /// How a model is loaded on `gpu`.
-pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> EngineOptions {
-    EngineOptions {
-        dtype: storage(gpu, arguments),
-        vae: arguments.vae.clone().map(ModelFiles::Folder),
-        loras: arguments.loras.clone(),
-    }
+pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> Result<EngineOptions> {
+    let vae = arguments.vae.as_deref().map(ModelFiles::at).transpose().context("--vae")?;
+    Ok(EngineOptions { dtype: storage(gpu, arguments), vae, loras: arguments.loras.clone() })
 }
 
 /// The storage type that is asked for, or that suits the device.

@@ -42,7 +42,7 @@ pub struct Look {
     pub prompt: String,
 }
 
-/// The files of the model called `model`: a folder, or the embedded one.
+/// The files of the model called `model`: a folder, a file that stands for one, or the embedded one.
 pub fn files(model: &Path) -> Result<ModelFiles> {
     if model == Path::new(EMBEDDED_NAME) {
         if !EMBEDDED.iter().any(|(name, _)| *name == "unet/config.json") {
@@ -52,15 +52,14 @@ pub fn files(model: &Path) -> Result<ModelFiles> {
         }
         return Ok(ModelFiles::Embedded(EMBEDDED));
     }
-    if !model.is_dir() {
+    if !model.exists() {
         return Err(bad_input(format!(
-            "model {}: expected a folder in diffusers' layout (unet, vae, text_encoder, tokenizer, \
-             scheduler), found {}",
-            model.display(),
-            if model.exists() { "a file" } else { "nothing there" }
+            "model {}: expected a folder in diffusers' layout (unet, vae, text_encoder, tokenizer, scheduler) or a \
+             .safetensors file of a whole model, found nothing there",
+            model.display()
         )));
     }
-    Ok(ModelFiles::Folder(model.into()))
+    Ok(ModelFiles::at(model)?)
 }
 
 impl Looks {

@@ -78,7 +78,7 @@ pub(crate) enum NoiseSource<'a> {
 
 impl Engine {
     /// Loads a model in diffusers' layout (`unet`, `vae`, `text_encoder`, `tokenizer`,
-    /// `scheduler`). Weights go to the device when the first picture needs them.
+    /// `scheduler`), or from a file that stands for one. Weights go to the device when the first picture needs them.
     ///
     /// # Errors
     /// [`EngineError`] naming the file, field or weight.
@@ -91,7 +91,9 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref(), loras)?;
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
-        let unused = networks.check_weights(target, *dtype)?;
+        let mut unused = networks.check_weights(target, *dtype)?;
+        unused
+            .extend([Some(files), vae.as_ref()].into_iter().flatten().flat_map(ModelFiles::strays).cloned());
         let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
         let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, "", *dtype)?;

@@ -36,4 +36,4 @@ pub use parts::{Trace, UnetInputs};
 pub use planes::Planes;
 pub use schedule::{Sampler, StrengthRule};
 pub use settings::Settings;
-pub use weights::{LoraFile, ModelFiles};
+pub use weights::{LoraFile, ModelFiles, SingleFile};

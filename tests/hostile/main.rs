@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use dreamglass_engine::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
 use dreamglass_engine::weights::{Bytes, Checkpoint};
+use dreamglass_engine::{ModelFiles, SingleFile};
 use dreamglass_tests::Random;
 
 #[global_allocator]
@@ -27,8 +28,9 @@ const BOUND_BYTES: usize = 4 << 20;
 /// Reads a file; whether it was taken for a sound one.
 type Reader = fn(&[u8]) -> bool;
 
-const READERS: [(&str, Reader); 5] = [
+const READERS: [(&str, Reader); 6] = [
     ("safetensors", checkpoint),
+    ("single", single),
     ("unet", |bytes| UnetConfig::parse("config.json", bytes).is_ok()),
     ("vae", |bytes| AutoencoderConfig::parse("config.json", bytes).is_ok()),
     ("text_encoder", |bytes| TextConfig::parse("config.json", bytes).is_ok()),
@@ -40,6 +42,20 @@ fn checkpoint(bytes: &[u8]) -> bool {
     let Ok(checkpoint) = Checkpoint::from_bytes("file", Bytes::Owned(Arc::from(bytes))) else { return false };
     let shapes: [(&str, &[u32]); 3] = [("a.weight", &[4, 3]), ("b.weight", &[2, 3, 3, 3]), ("b.bias", &[2])];
     shapes.iter().map(|(name, shape)| checkpoint.tensor(name, shape)).all(|values| values.is_ok())
+}
+
+/// Opens a file of one piece and reads the configs that follow from it.
+fn single(bytes: &[u8]) -> bool {
+    let Ok(file) = SingleFile::from_bytes("file", Bytes::Owned(Arc::from(bytes))) else { return false };
+    let files = ModelFiles::Single(Arc::new(file));
+    let readers: [(&str, Reader); 4] = [
+        ("unet/config.json", |bytes| UnetConfig::parse("config.json", bytes).is_ok()),
+        ("vae/config.json", |bytes| AutoencoderConfig::parse("config.json", bytes).is_ok()),
+        ("text_encoder/config.json", |bytes| TextConfig::parse("config.json", bytes).is_ok()),
+        ("scheduler/scheduler_config.json", |bytes| SchedulerConfig::parse("config.json", bytes).is_ok()),
+    ];
+    let found = readers.iter().filter_map(|(name, reader)| Some((reader, files.open(name).unwrap()?)));
+    found.map(|(reader, bytes)| reader(&bytes)).fold(true, |all, one| all & one)
 }
 
 fn seeds(reader: &str) -> Vec<Vec<u8>> {
@@ -71,7 +87,7 @@ fn damaged_files_are_refused_in_bounded_memory() {
         let mut random = Random::new(ix as u64);
         let (mut refused, cases) = (0, CASES / READERS.len());
         for case in 0..cases {
-            let bytes = if name == "safetensors" && case % 2 == 0 {
+            let bytes = if ["safetensors", "single"].contains(&name) && case % 2 == 0 {
                 damage::with_damaged_header(&seeds, &mut random)
             } else {
                 damage::damaged(&seeds, &mut random)

@@ -10,6 +10,7 @@ mod damaged;
 mod files;
 mod loras;
 mod pictures;
+mod single;
 mod strips;
 
 use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};

@@ -11,6 +11,7 @@ mod loras;
 mod pictures;
 mod program;
 mod serve;
+mod single;
 mod tune;
 mod verify;
 mod videos;

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
 
 use crate::error::EngineError;
+use crate::weights::SingleFile;
+
+/// TAESD's own two files, in their folder.
+const TAESD: [&str; 2] = ["taesd_encoder.safetensors", "taesd_decoder.safetensors"];
 
 /// Where the files of a model are. Names are relative with `/`, such as `unet/config.json`.
 #[derive(Debug, Clone)]
@@ -17,6 +21,8 @@ pub enum ModelFiles {
     Folder(PathBuf),
     /// Files compiled into the program, as `(name, bytes)`.
     Embedded(&'static [(&'static str, &'static [u8])]),
+    /// A file that stands for a folder.
+    Single(Arc<SingleFile>),
 }
 
 /// The contents of one file.
@@ -42,6 +48,25 @@ impl Deref for Bytes {
 }
 
 impl ModelFiles {
+    /// What is at `path`: a folder in diffusers' layout, one of TAESD's own files, or a file of a whole model or of an
+    /// autoencoder.
+    ///
+    /// # Errors
+    /// [`EngineError::Checkpoint`] for what is none of these, [`EngineError::Io`].
+    pub fn at(path: &Path) -> Result<Self, EngineError> {
+        if !path.is_dir() {
+            return Ok(Self::Single(Arc::new(SingleFile::open(path)?)));
+        }
+        let folder = Self::Folder(path.into());
+        if folder.open("config.json")?.is_none()
+            && let (Some(encoder), Some(decoder)) = (folder.open(TAESD[0])?, folder.open(TAESD[1])?)
+        {
+            let [of_encoder, of_decoder] = TAESD.map(|name| folder.path(name));
+            let file = SingleFile::taesd((&of_encoder, encoder), (&of_decoder, decoder))?;
+            return Ok(Self::Single(Arc::new(file)));
+        }
+        Ok(folder)
+    }
     /// The file called `name`, or none when it does not exist.
     ///
     /// # Errors
@@ -53,6 +78,7 @@ impl ModelFiles {
             Self::Embedded(files) => {
                 Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| Bytes::Static(bytes)))
             }
+            Self::Single(file) => Ok(file.file(name)),
         }
     }
     /// The file called `name`.
@@ -60,9 +86,12 @@ impl ModelFiles {
     /// # Errors
     /// [`EngineError::Checkpoint`] when it does not exist, [`EngineError::Io`] when it cannot be read.
     pub fn require(&self, name: &str) -> Result<Bytes, EngineError> {
-        self.open(name)?.ok_or_else(|| EngineError::Checkpoint {
-            path: self.path(name),
-            message: "the model has no such file".into(),
+        self.open(name)?.ok_or_else(|| match self {
+            Self::Single(file) => file.lacks(name.split('/').next().unwrap_or(name)),
+            _ => EngineError::Checkpoint {
+                path: self.path(name),
+                message: "the model has no such file".into(),
+            },
         })
     }
     /// How `name` is shown in messages: with its folder where there is one.
@@ -70,7 +99,12 @@ impl ModelFiles {
         match self {
             Self::Folder(folder) => folder.join(name).display().to_string(),
             Self::Embedded(_) => name.to_string(),
+            Self::Single(file) => file.path_of(name),
         }
+    }
+    /// Tensors of a single file that no network has a place for.
+    pub(crate) fn strays(&self) -> &[String] {
+        if let Self::Single(file) = self { file.strays() } else { &[] }
     }
 }
 

@@ -3,8 +3,10 @@
 mod files;
 mod lora;
 mod safetensors;
+mod single;
 
 pub use files::{Bytes, ModelFiles};
 pub use lora::LoraFile;
 pub(crate) use lora::{Target, fuse};
 pub use safetensors::Checkpoint;
+pub use single::SingleFile;

@@ -1,5 +1,7 @@
 //! Safetensors checkpoints, one file or shards, read tensor by tensor.
 
+mod renamed;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -18,16 +20,18 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 const AT_ONCE: usize = 1024;
 
 /// The tensors of one component (`unet`, `vae`, `text_encoder`).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
     shards: Vec<Bytes>,
     tensors: HashMap<String, TensorInfo>,
     /// What is added to tensors when they are read.
     deltas: HashMap<String, Vec<Delta>>,
+    /// How the file calls modules that have another name here.
+    origins: HashMap<String, String>,
 }
 
 /// Where a tensor is, and what it is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TensorInfo {
     shard: usize,
     dtype: Dtype,
@@ -42,6 +46,9 @@ impl Checkpoint {
     /// # Errors
     /// [`EngineError::Checkpoint`] when there is none or a file is damaged, [`EngineError::Io`].
     pub fn open(files: &ModelFiles, folder: &str) -> Result<Self, EngineError> {
+        if let ModelFiles::Single(file) = files {
+            return file.checkpoint(folder);
+        }
         for variant in ["", ".fp16"] {
             for stem in STEMS {
                 let name = format!("{folder}/{stem}{variant}.safetensors");
@@ -94,6 +101,19 @@ impl Checkpoint {
 
     /// Adds the tensors of one file.
     fn add(&mut self, path: &str, bytes: Bytes) -> Result<(), EngineError> {
+        self.add_prefixed(path, bytes, "").map(drop)
+    }
+
+    /// Adds the tensors of one file with `prefix` before their names. Returns what the file says about itself.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    pub(super) fn add_prefixed(
+        &mut self,
+        path: &str,
+        bytes: Bytes,
+        prefix: &str,
+    ) -> Result<HashMap<String, String>, EngineError> {
         let error = |message| EngineError::Checkpoint { path: path.into(), message };
         let (header, metadata) =
             SafeTensors::read_metadata(&bytes).map_err(|e| error(describe(&e, &bytes)))?;
@@ -102,10 +122,10 @@ impl Checkpoint {
             let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
             let entry =
                 TensorInfo { shard: self.shards.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
-            self.tensors.insert(name, entry);
+            self.tensors.insert(format!("{prefix}{name}"), entry);
         }
         self.shards.push(bytes);
-        Ok(())
+        Ok(metadata.metadata().clone().unwrap_or_default())
     }
 
     /// The tensors' names, in no order.
@@ -206,7 +226,8 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str, shape: &[u32]) -> Result<&TensorInfo, EngineError> {
-        let entry = self.tensors.get(name).ok_or_else(|| EngineError::MissingWeight { name: name.into() })?;
+        let entry = self.tensors.get(name);
+        let entry = entry.ok_or_else(|| EngineError::MissingWeight { name: self.with_origin(name) })?;
         let expected: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
         if without_kernel(&entry.shape) != without_kernel(&expected) {
             let (name, expected) = (name.into(), shape.to_vec());

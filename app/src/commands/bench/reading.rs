@@ -9,10 +9,14 @@ use dreamglass_engine::ModelFiles;
 /// Bytes that are read at a time.
 const CHUNK: usize = 4 << 20;
 
-/// Reads every file of weights in a model's folders from end to end. Returns their bytes; what cannot be read is
-/// left to the loader to name.
+/// Reads every file of weights of a model from end to end. Returns their bytes; what cannot be read is left to the
+/// loader to name.
 pub fn weights(files: &ModelFiles) -> u64 {
-    let ModelFiles::Folder(folder) = files else { return 0 };
+    let folder = match files {
+        ModelFiles::Folder(folder) => folder,
+        ModelFiles::Single(file) => return read(file.path().as_ref()),
+        ModelFiles::Embedded(_) => return 0,
+    };
     let folders = ["unet", "vae", "text_encoder"].map(|name| folder.join(name));
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     let paths = entries.map(|entry| entry.path());

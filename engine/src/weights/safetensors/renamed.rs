@@ -1,0 +1,69 @@
+//! Part of a checkpoint under other names.
+
+use std::ops::Range;
+
+use crate::weights::safetensors::{Checkpoint, TensorInfo};
+use crate::weights::single::{Names, Place};
+
+/// Ends of names whose tensors hold three projections along axis 0 (`torch.nn.MultiheadAttention`).
+const FUSED: [(&str, &str); 2] = [("in_proj_weight", "weight"), ("in_proj_bias", "bias")];
+const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
+
+impl Checkpoint {
+    /// The tensors whose names begin with `prefix`, named as `names` has it, and those that it does not know, by their
+    /// own names. The files are shared.
+    pub(in crate::weights) fn renamed(&self, prefix: &str, names: &Names) -> (Self, Vec<String>) {
+        let origins = names.origins(prefix);
+        let mut renamed = Self { shards: self.shards.clone(), origins, ..Self::default() };
+        let mut unknown = Vec::new();
+        for (name, info) in &self.tensors {
+            let Some(rest) = name.strip_prefix(prefix) else { continue };
+            match names.place(rest) {
+                Place::Tensor(target) => renamed.place(target, info),
+                Place::Unread => {}
+                Place::Unknown => unknown.push(name.clone()),
+            }
+        }
+        (renamed, unknown)
+    }
+
+    /// Adds a tensor of the same files; three where three are stored as one.
+    fn place(&mut self, name: String, info: &TensorInfo) {
+        let fused = FUSED.iter().find_map(|(end, leaf)| Some((name.strip_suffix(end)?, *leaf)));
+        let thirds = fused.zip(thirds(info));
+        let Some(((module, leaf), thirds)) = thirds else {
+            self.tensors.insert(name, info.clone());
+            return;
+        };
+        for (projection, (rows, bytes)) in PROJECTIONS.iter().zip(thirds) {
+            let mut shape = info.shape.clone();
+            shape[0] = rows;
+            let third = TensorInfo { shard: info.shard, dtype: info.dtype, shape, bytes };
+            self.tensors.insert(format!("{module}{projection}.{leaf}"), third);
+        }
+    }
+
+    /// `name`, with the file's own name for it where that is another.
+    pub(super) fn with_origin(&self, name: &str) -> String {
+        let ends = name.rmatch_indices('.').map(|(at, _)| at);
+        let origin = std::iter::once(name.len())
+            .chain(ends)
+            .find_map(|end| Some((self.origins.get(&name[..end])?, &name[end..])));
+        match origin {
+            Some((origin, rest)) if format!("{origin}{rest}") != name => {
+                format!("{name}`, in the file `{origin}{rest}")
+            }
+            _ => name.to_string(),
+        }
+    }
+}
+
+/// Rows and bytes of each third along axis 0; none where there are none.
+fn thirds(info: &TensorInfo) -> Option<[(usize, Range<usize>); 3]> {
+    let rows = *info.shape.first().filter(|rows| rows.is_multiple_of(3))? / 3;
+    let bytes = info.bytes.len() / 3;
+    Some([0, 1, 2].map(|ix| {
+        let begin = info.bytes.start + ix * bytes;
+        (rows, begin..begin + bytes)
+    }))
+}
