@@ -78,10 +78,14 @@ impl Style {
     pub fn settings(&self, engine: &Engine, source: Size) -> Result<Settings> {
         let side = engine.native_side().unwrap_or(DEFAULT_SIDE);
         let turned = if self.params.is_on_side() { source.turned() } else { source };
-        let settings = self.params.settings(turned.natural(side, engine.factor()), engine.native_sampler());
+        let settings =
+            self.params.settings(turned.natural(side, engine.factor()), engine.family().defaults());
         settings.check(engine.factor())?;
         engine.schedule(&settings)?;
         warn_of_cut(engine, &settings.prompt)?;
+        let family = engine.family();
+        let objections = family.objections(&settings).into_iter().chain(family.unread_negative(&settings));
+        objections.for_each(|text| tracing::warn!("{text}"));
         Ok(settings)
     }
 }
@@ -104,12 +108,14 @@ pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
 pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
     let engine = Engine::load(gpu, files, &options(arguments, gpu)?)
         .with_context(|| format!("model {}", arguments.place.model().display()))?;
-    warn_of_unused(&engine);
+    warn_of(&engine);
     Ok(engine)
 }
 
-/// Says which tensors of a model's files are not read: its configs may be those of another.
-pub fn warn_of_unused(engine: &Engine) {
+/// Says which tensors of a model's files are not read, as its configs may be those of another, and which LoRAs do not
+/// go with it.
+pub fn warn_of(engine: &Engine) {
+    engine.misplaced_loras().iter().for_each(|text| tracing::warn!("{text}"));
     // Counts of positions that transformers saved up to 4.30, and a projection that only whole CLIP models use.
     let is_known = |name: &str| name.ends_with("position_ids") || name.ends_with("text_projection.weight");
     let unused: Vec<&String> = engine.unused_weights().iter().filter(|name| !is_known(name)).collect();

@@ -7,10 +7,11 @@ use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::{DType, KernelError, Shape};
 
 use crate::error::EngineError;
+use crate::family::{Family, misplaced_loras};
 use crate::frame::{Picture, Size};
 use crate::networks::Networks;
 use crate::plans::{self, Source};
-use crate::schedule::{Sampler, Schedule, Step, guidance_embedding, step_factors};
+use crate::schedule::{Schedule, Step, guidance_embedding, step_factors};
 use crate::settings::Settings;
 use crate::stream::noise::gaussian;
 use crate::text::Tokens;
@@ -40,6 +41,8 @@ pub struct Engine {
     pub(crate) networks: Arc<Networks>,
     pub(crate) dtype: DType,
     unused: Vec<String>,
+    family: Family,
+    misplaced_loras: Vec<String>,
     text: Executable,
     prompt: Prompt,
     negative: Option<Prompt>,
@@ -89,6 +92,8 @@ impl Engine {
             return Err(KernelError::DType { op, expected, got }.into());
         }
         let networks = Networks::open(files, vae.as_ref(), loras)?;
+        let family = Family::of(&networks.unet.config, &networks.scheduler, loras);
+        let misplaced_loras = misplaced_loras(&networks.unet.config, &networks.scheduler, loras);
         let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
         let mut unused = networks.check_weights(target, *dtype)?;
@@ -104,6 +109,8 @@ impl Engine {
             networks: Arc::new(networks),
             dtype: *dtype,
             unused,
+            family,
+            misplaced_loras,
             text,
             prompt,
             negative: None,
@@ -134,13 +141,13 @@ impl Engine {
     pub fn native_side(&self) -> Option<u32> {
         self.networks.unet.config.sample_size.map(|cells| cells * self.factor())
     }
-    /// The sampler that the model's scheduler config names, LCM where it names another.
-    pub fn native_sampler(&self) -> Sampler {
-        match self.networks.scheduler.class.as_str() {
-            class if class.starts_with("Euler") => Sampler::Euler,
-            "TCDScheduler" => Sampler::Tcd,
-            _ => Sampler::Lcm,
-        }
+    /// How the model makes pictures, with its LoRAs.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+    /// Why LoRAs that the model was loaded with do not go with it.
+    pub fn misplaced_loras(&self) -> &[String] {
+        &self.misplaced_loras
     }
     /// Tokens of `prompt` as the model reads them.
     ///

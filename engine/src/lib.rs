@@ -9,6 +9,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod family;
 pub mod frame;
 pub mod live;
 pub mod model;
@@ -28,6 +29,7 @@ pub use dreamglass_kernels::exec::GpuTensor;
 pub use dreamglass_kernels::gpu::{AdapterChoice, AdapterSummary, Gpu};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
+pub use family::{Defaults, Family};
 pub use frame::{Fit, Picture, Size};
 pub use live::Live;
 pub use networks::Network;

@@ -23,7 +23,7 @@ fn change(params: &mut Params, at: u32, random: &mut Random) {
         3 => {
             let modes = [GuidanceMode::SelfNegative, GuidanceMode::Initialize, GuidanceMode::Full];
             params.guidance_mode = modes[pick(3) as usize];
-            params.guidance = if pick(3) == 0 { 1.0 } else { 1.4 };
+            params.guidance = Some(if pick(3) == 0 { 1.0 } else { 1.4 });
         }
         4 => params.similarity_filter = is_on,
         5 => params.smoothing = if is_on { 0.4 } else { 0.0 },
@@ -105,7 +105,7 @@ fn what_does_not_go_together_is_named_and_changes_nothing() {
         (Params { steps: Some(0), ..good.clone() }, "`steps`: expected a whole number in 1..=50"),
         (Params { steps: Some(4), strength: Some(0.05), ..good.clone() }, "4 steps at strength 0.05"),
         (Params { strength: Some(f64::NAN), ..good.clone() }, "got `NaN`"),
-        (Params { guidance: -1.0, ..good.clone() }, "got `-1`"),
+        (Params { guidance: Some(-1.0), ..good.clone() }, "got `-1`"),
     ];
     for (params, name) in bad {
         let message = world.live.set(params.clone()).unwrap_err().to_string();
@@ -130,7 +130,7 @@ fn no_prompt_ends_a_stream() {
         String::new(),
     ];
     // A stream that never had a prompt that can be read waits for one.
-    let params = Params { prompt: too_long.clone(), guidance: 1.5, ..world::params(SIZE) };
+    let params = Params { prompt: too_long.clone(), guidance: Some(1.5), ..world::params(SIZE) };
     let mut world = World::new(&engine, params);
     world.push(moving(SIZE, 0));
     world.until("a refusal", |w| !w.troubles.is_empty());

@@ -23,7 +23,7 @@ fn guided(mode: GuidanceMode) -> Params {
         GuidanceMode::Initialize => (1.2, 1.1),
         GuidanceMode::Full => (1.8, 1.0),
     };
-    Params { guidance, guidance_delta, guidance_mode: mode, ..world::params(SIZE) }
+    Params { guidance: Some(guidance), guidance_delta, guidance_mode: mode, ..world::params(SIZE) }
 }
 
 /// The clean latents after each of the frames' jobs.

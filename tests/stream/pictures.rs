@@ -31,7 +31,7 @@ fn turned(picture: &Picture, quarter_turns: u32, is_mirrored: bool) -> Picture {
 /// A stream's first picture of `source` is the single picture of `upright`.
 fn check(engine: &mut Engine, params: &Params, source: &Picture, upright: &Picture) {
     let picture = only(&World::new(engine, params.clone()).show(source.clone()));
-    let turning = params.settings(SIZE, engine.native_sampler());
+    let turning = params.settings(SIZE, engine.family().defaults());
     let settings = Settings { orientation: Orientation::default(), ..turning.clone() };
     let expected = engine.img2img(upright, &settings).unwrap();
     // A single picture is turned in the same way.
@@ -51,7 +51,12 @@ fn one_frame_is_one_picture() {
     let source = moving(SIZE, 1);
     let full = GuidanceMode::Full;
     for (steps, guidance) in [(1, 1.0), (1, 1.5), (2, 1.0), (4, 1.5)] {
-        let params = Params { steps: Some(steps), guidance, guidance_mode: full, ..world::params(SIZE) };
+        let params = Params {
+            steps: Some(steps),
+            guidance: Some(guidance),
+            guidance_mode: full,
+            ..world::params(SIZE)
+        };
         check(&mut engine, &params, &source, &source);
     }
     let mut euler = world::engine(&world::gpu(), world::EULER);

@@ -15,7 +15,7 @@ fn change(params: &mut Params, at: u64) {
     match at % 10 {
         0 => params.prompt = format!("a prompt of frame {at}"),
         2 => params.seed = at,
-        3 => params.guidance = if at % 20 == 3 { 1.7 } else { 1.3 },
+        3 => params.guidance = Some(if at % 20 == 3 { 1.7 } else { 1.3 }),
         4 if !has_batch => params.strength = Some(0.5 + 0.01 * at as f64 / 2.0),
         5 => params.negative = format!("what it is not at {at}"),
         6 => (params.blend_prompt, params.blend) = ("an ink drawing".into(), 0.1 + 0.01 * at as f64),
@@ -29,7 +29,7 @@ fn change(params: &mut Params, at: u64) {
 fn check(batching: Batching, mode: GuidanceMode, is_filtered: bool) {
     // Other tests' work on a device is counted, too.
     let engine = world::engine(&world::own_gpu(), world::LCM);
-    let mut params = Params { guidance: 1.5, guidance_mode: mode, batching, ..world::params(SIZE) };
+    let mut params = Params { guidance: Some(1.5), guidance_mode: mode, batching, ..world::params(SIZE) };
     (params.steps, params.smoothing, params.similarity_filter) = (Some(3), 0.2, is_filtered);
     let lag = if batching == Batching::Throughput { 2 } else { 0 };
     let mut world = World::new(&engine, params);

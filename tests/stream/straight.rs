@@ -49,7 +49,7 @@ fn alpha_beta(t: f64) -> (f64, f64) {
 impl<'a> Straight<'a> {
     pub fn new(engine: &'a Engine, params: &Params, is_velocity: bool) -> Self {
         let size = params.size.unwrap();
-        let settings = params.settings(size, engine.native_sampler());
+        let settings = params.settings(size, engine.family().defaults());
         let timesteps = engine.schedule(&settings).unwrap().timesteps();
         let (alpha, beta): (Vec<_>, Vec<_>) = timesteps.iter().map(|&t| alpha_beta(t)).unzip();
         let values = (size.width / 8 * size.height / 8 * 4) as usize;
@@ -61,7 +61,7 @@ impl<'a> Straight<'a> {
             is_euler: settings.sampler == Sampler::Euler,
             is_velocity,
             mode: params.guidance_mode,
-            g: params.guidance,
+            g: params.guidance.unwrap_or(1.0),
             delta: params.guidance_delta,
             feedback: params.feedback,
             timesteps,

@@ -84,7 +84,7 @@ fn configs_that_are_not_supported() {
 fn no_model() {
     failed(&image(Path::new("/nonexistent"), &[]), 2, &["/nonexistent", "nothing there"]);
     let file = tempfile::NamedTempFile::new().unwrap();
-    failed(&image(file.path(), &[]), 2, &["a file"]);
+    failed(&image(file.path(), &[]), 2, &["not a safetensors file"]);
     let empty = tempfile::tempdir().unwrap();
     failed(&image(empty.path(), &[]), 2, &["scheduler"]);
 }

@@ -23,11 +23,11 @@ use dreamglass_kernels::{KernelError, Plan};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::family::{Defaults, Family};
 use crate::frame::{Picture, Size};
 use crate::params::Params;
 use crate::planes::Planes;
 use crate::plans::{self, live as names};
-use crate::schedule::Sampler;
 use crate::stream::{self, Command, Counters, Frame, Job, Layout, Output, Shown, Stream};
 use reads::Reads;
 pub use setup::MAX_LIVE_STEPS;
@@ -98,7 +98,8 @@ pub struct Live {
     ground: Ground,
     params: Params,
     source: Option<Size>,
-    sampler: Sampler,
+    family: Family,
+    objections: Vec<String>,
     side: u32,
     texts: Texts,
     stream: Option<Stream<Picture>>,
@@ -131,7 +132,8 @@ impl Live {
         let mut live = Self {
             ground,
             source: None,
-            sampler: engine.native_sampler(),
+            family: engine.family(),
+            objections: Vec::new(),
             side: engine.native_side().unwrap_or(DEFAULT_SIDE),
             params: params.clone(),
             texts,
@@ -181,7 +183,20 @@ impl Live {
             None => self.stream = Some(Stream::new(setup, setup::prompts(&params), &params.negative)),
         }
         self.params = params;
+        self.object(size);
         Ok(())
+    }
+    /// What is used where the parameters say nothing.
+    fn defaults(&self) -> Defaults {
+        let defaults = self.family.defaults();
+        Defaults { steps: defaults.steps.min(MAX_LIVE_STEPS as u32), ..defaults }
+    }
+    /// Tells what of the parameters does not go with the model, once.
+    fn object(&mut self, size: Size) {
+        let objections = self.family.objections(&self.params.settings(size, self.defaults()));
+        let new = objections.iter().filter(|text| !self.objections.contains(text));
+        self.troubles.extend(new.cloned());
+        self.objections = objections;
     }
     /// Whether pictures are read back to the host, for sinks that are not on the device.
     pub fn set_read_back(&mut self, reads_back: bool) {
@@ -340,7 +355,7 @@ impl Live {
             scheduler: &networks.scheduler,
             unet: &networks.unet.config,
             scaling_factor: networks.vae.config.scaling_factor,
-            sampler: self.sampler,
+            defaults: self.defaults(),
             factor: self.factor(),
         };
         setup::setup(params, size, &model)

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::EngineError;
+use crate::family::Defaults;
 use crate::frame::{Size, error};
 use crate::model::UnetConfig;
 use crate::params::{Batching, GuidanceMode, Params};
-use crate::schedule::{Sampler, Schedule};
+use crate::schedule::Schedule;
 use crate::stream::blend::NoiseMix;
 use crate::stream::prompts::PromptMix;
 use crate::stream::similarity::FilterSettings;
@@ -22,13 +23,13 @@ pub(super) struct Model<'a> {
     pub scheduler: &'a crate::model::SchedulerConfig,
     pub unet: &'a UnetConfig,
     pub scaling_factor: f64,
-    pub sampler: Sampler,
+    pub defaults: Defaults,
     pub factor: u32,
 }
 
 /// The setup of `params` for results of `size`.
 pub(super) fn setup(params: &Params, size: Size, model: &Model<'_>) -> Result<Setup, EngineError> {
-    let settings = params.settings(size, model.sampler);
+    let settings = params.settings(size, model.defaults);
     settings.check(model.factor)?;
     let schedule = Schedule::new(model.scheduler, settings.schedule())?;
     if schedule.steps.len() > MAX_LIVE_STEPS {
@@ -38,12 +39,13 @@ pub(super) fn setup(params: &Params, size: Size, model: &Model<'_>) -> Result<Se
     }
     let is_embedded = model.unet.time_cond_proj_dim.is_some();
     // Without a scale above 1 no mode changes anything: the cheapest does.
-    let is_guided = params.guidance > 1.0 && !is_embedded;
+    let scale = params.guidance.unwrap_or(model.defaults.guidance);
+    let is_guided = scale > 1.0 && !is_embedded;
     let mode = if is_guided { params.guidance_mode } else { GuidanceMode::None };
-    let scale = if mode == GuidanceMode::None { 1.0 } else { params.guidance };
-    let guidance = Guidance { mode, scale, delta: params.guidance_delta };
+    let guided = if mode == GuidanceMode::None { 1.0 } else { scale };
+    let guidance = Guidance { mode, scale: guided, delta: params.guidance_delta };
     let mut tables = Tables::new(&schedule, model.scaling_factor, guidance, params.feedback);
-    tables.embedded_guidance = is_embedded.then_some(params.guidance);
+    tables.embedded_guidance = is_embedded.then_some(scale);
     let rows = schedule.steps.len() as u32;
     let batching = if rows == 1 { Batching::Latency } else { params.batching };
     let layout =

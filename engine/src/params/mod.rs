@@ -12,6 +12,7 @@ use dreamglass_kernels::ops::Orientation;
 use serde::Serialize;
 
 use crate::error::EngineError;
+use crate::family::Defaults;
 use crate::frame::{Fit, Size};
 use crate::schedule::{Sampler, StrengthRule};
 use crate::settings::{DEFAULT_ETA, Settings};
@@ -182,17 +183,17 @@ parameters! {
     transition: f64 = 0.0; Kind::Number { min: 0.0, max: 60.0, step: 0.1 }, false, "s", Prompt,
         "How long a new prompt takes to replace the old one";
     strength: Option<f64> = None; UNIT, true, "", Sampling,
-        "How far the source is noised, above 0 to 1 [auto: the model's, or 0.5]";
+        "How far the source is noised, above 0 to 1 [auto: what suits the model]";
     steps: Option<u32> = None; Kind::Whole { min: 1, max: 50 }, true, "", Sampling,
-        "Denoising steps; a stream takes at most 4 [auto: the model's, or 4]";
-    guidance: f64 = 1.0; Kind::Number { min: 0.0, max: 20.0, step: 0.1 }, false, "", Sampling,
-        "How strongly the prompt is followed; 1 is no guidance";
+        "Denoising steps; a stream takes at most 4 [auto: what suits the model]";
+    guidance: Option<f64> = None; Kind::Number { min: 0.0, max: 20.0, step: 0.1 }, true, "", Sampling,
+        "How strongly the prompt is followed; 1 is no guidance [auto: what suits the model]";
     guidance_mode: GuidanceMode = GuidanceMode::Full; Kind::Choice { names: GuidanceMode::NAMES }, false, "",
         Stream, "Where guidance takes its unconditional prediction from: self is free, full costs a second pass";
     guidance_delta: f64 = 1.0; Kind::Number { min: 0.0, max: 2.0, step: 0.01 }, false, "", Stream,
         "Weight of the unconditional prediction of the guidance modes self and initialize";
     sampler: Option<Sampler> = None; Kind::Choice { names: Sampler::NAMES }, true, "", Sampling,
-        "Sampler [auto: the one that the model's scheduler config names]";
+        "Sampler [auto: the one that the model was made for]";
     strength_rule: StrengthRule = StrengthRule::Lcm; Kind::Choice { names: StrengthRule::NAMES }, false, "",
         Sampling, "How strength chooses lcm and tcd steps: all of them within the first part of the range, or the last of a full schedule (img2img)";
     eta: f64 = DEFAULT_ETA; UNIT, false, "", Sampling,
@@ -287,18 +288,17 @@ impl Params {
     pub fn is_on_side(&self) -> bool {
         self.orientation().is_on_side()
     }
-    /// The settings of a picture of `size` by `sampler`, unless the parameters say others.
-    pub fn settings(&self, size: Size, sampler: Sampler) -> Settings {
-        let defaults = Settings::default();
+    /// The settings of a picture of `size`, with `defaults` where the parameters say nothing.
+    pub fn settings(&self, size: Size, defaults: Defaults) -> Settings {
         Settings {
             prompt: self.prompt.clone(),
             negative: self.negative.clone(),
             steps: self.steps.unwrap_or(defaults.steps),
             strength: self.strength.unwrap_or(defaults.strength),
-            guidance: self.guidance as f32,
+            guidance: self.guidance.unwrap_or(defaults.guidance) as f32,
             seed: self.seed,
             size: self.size.unwrap_or(size),
-            sampler: self.sampler.unwrap_or(sampler),
+            sampler: self.sampler.unwrap_or(defaults.sampler),
             strength_rule: self.strength_rule,
             eta: self.eta,
             fit: self.fit,
@@ -376,6 +376,6 @@ mod tests {
         let mut params = Params::default();
         params.set("steps", &Value::Number(3.0)).unwrap();
         params.set("guidance", &Value::Whole(2)).unwrap();
-        assert_eq!((params.steps, params.guidance), (Some(3), 2.0));
+        assert_eq!((params.steps, params.guidance), (Some(3), Some(2.0)));
     }
 }

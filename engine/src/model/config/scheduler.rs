@@ -29,8 +29,10 @@ pub struct SchedulerConfig {
     pub original_steps: u32,
     /// `timestep_scaling` of the LCM boundary condition.
     pub timestep_scaling: f64,
-    /// The config's scheduler class, the default choice of sampler.
+    /// The config's scheduler class: it tells the family of the model.
     pub class: String,
+    /// Whether timesteps are counted back from the last one (`timestep_spacing` is `trailing`).
+    pub is_trailing: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -45,6 +47,7 @@ impl Default for SchedulerConfig {
             original_steps: 50,
             timestep_scaling: 10.0,
             class: "LCMScheduler".into(),
+            is_trailing: false,
         }
     }
 }
@@ -76,6 +79,7 @@ impl SchedulerConfig {
             original_steps: f.count("original_inference_steps", Some(default.original_steps), 100_000)?,
             timestep_scaling: f.positive("timestep_scaling", default.timestep_scaling)?,
             class: f.get("_class_name").and_then(|v| v.as_str()).unwrap_or(&default.class).into(),
+            is_trailing: f.get("timestep_spacing").and_then(|v| v.as_str()) == Some("trailing"),
         };
         if config.beta_start >= 1.0 {
             return Err(f.error("beta_start", "a number below 1"));
