@@ -1,8 +1,11 @@
 //! The networks of one model: configs, checkpoints and packed weights, checked against each other.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use dreamglass_kernels::exec::{Executable, GpuTensor, WeightCache};
 use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::plan::Storage;
+use dreamglass_kernels::weight::Weight;
 use dreamglass_kernels::{DType, Plan, Shape};
 
 use crate::error::EngineError;
@@ -32,7 +35,7 @@ impl Network<UnetConfig> {
     /// # Errors
     /// [`EngineError::Io`]; [`EngineError::Checkpoint`] naming the file and key that does not fit.
     pub fn fuse(&mut self, lora: &LoraFile) -> Result<(), EngineError> {
-        weights::fuse(lora, &mut [(Target::Unet, &mut self.checkpoint)])
+        weights::fuse(lora, self.checkpoint.next_lora(), &mut [(Target::Unet, &mut self.checkpoint)])
     }
 }
 
@@ -77,6 +80,23 @@ impl<C> Network<C> {
         let checkpoint = Checkpoint::open(files, folder)?;
         Ok(Self { config, checkpoint, cache: WeightCache::default() })
     }
+    /// The same with other weights of its LoRAs, sharing what of it does not change.
+    fn with_lora_weights(&self, weights: &[f32]) -> Self
+    where
+        C: Clone,
+    {
+        let checkpoint = self.checkpoint.with_lora_weights(weights);
+        let cache = self.cache.only(|weight| is_same(weight, &self.checkpoint, &checkpoint));
+        Self { config: self.config.clone(), checkpoint, cache }
+    }
+    /// Whether `other`, which differs in its LoRAs' weights only, is the same.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.checkpoint.names().all(|name| self.checkpoint.is_like(&other.checkpoint, name))
+    }
+    /// `executable` of a network like this one with this one's weights, on the same tensors.
+    pub(crate) fn reweigh(&self, executable: &Executable) -> Result<Executable, EngineError> {
+        Ok(executable.with_weights(&self.checkpoint, &self.cache)?)
+    }
     /// Makes `plan` ready to run. Inputs and outputs that are named like an input or output of
     /// `sources` share its buffer. Weights are checked before the first is read.
     pub(crate) fn prepare(
@@ -104,6 +124,12 @@ impl<C> Network<C> {
     }
 }
 
+/// Whether `weight` has the same values in two checkpoints that differ in their LoRAs' weights only.
+fn is_same(weight: &Weight, a: &Checkpoint, b: &Checkpoint) -> bool {
+    let params = weight.values.params();
+    params.iter().flat_map(|param| &param.parts).all(|(name, _)| a.is_like(b, name))
+}
+
 /// The inputs and outputs of `plan` that one of `sources` has under the same name.
 fn externals(plan: &Plan, sources: &[&Executable]) -> Result<Vec<(String, GpuTensor)>, EngineError> {
     let mut found = Vec::new();
@@ -122,8 +148,15 @@ pub(crate) struct Networks {
     pub vae: Network<AutoencoderConfig>,
     pub text: Network<TextConfig>,
     pub scheduler: SchedulerConfig,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
+    /// The LoRAs in them, with the weights that they have.
+    pub loras: Vec<LoraFile>,
+    variants: Variants,
 }
+
+/// Those with other weights of the LoRAs that somebody uses.
+#[derive(Clone, Default)]
+struct Variants(Arc<Mutex<Vec<Weak<Networks>>>>);
 
 impl Networks {
     /// Opens a model in diffusers' layout, its `vae` from elsewhere if given, with `loras` fused into it.
@@ -137,16 +170,61 @@ impl Networks {
         let mut unet = Network::<UnetConfig>::open(files)?;
         let mut vae = Network::<AutoencoderConfig>::open(vae.unwrap_or(files))?;
         let mut text = Network::<TextConfig>::open(files)?;
-        for lora in loras {
+        for (ix, lora) in loras.iter().enumerate() {
             let networks = &mut [(Target::Unet, &mut unet.checkpoint), (Target::Text, &mut text.checkpoint)];
-            weights::fuse(lora, networks)?;
+            weights::fuse(lora, ix, networks)?;
         }
         // One network runs after the other.
         (vae.cache, text.cache) = (unet.cache.beside(), unet.cache.beside());
-        let tokenizer = Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?;
-        let networks = Self { unet, vae, text, scheduler, tokenizer };
+        let tokenizer = Arc::new(Tokenizer::open(files, text.config.max_tokens, text.config.vocab_size)?);
+        let (loras, variants) = (loras.to_vec(), Variants::default());
+        let networks = Self { unet, vae, text, scheduler, tokenizer, loras, variants };
         networks.check(files)?;
         Ok(networks)
+    }
+
+    /// The weights of the LoRAs.
+    pub fn lora_weights(&self) -> impl Iterator<Item = f32> {
+        self.loras.iter().map(|lora| lora.weight)
+    }
+    /// The same networks with these weights of their LoRAs: those that somebody uses, or new ones, which share what
+    /// does not change. Nothing is read before plans need it.
+    pub fn with_lora_weights(self: &Arc<Self>, weights: &[f32]) -> Arc<Self> {
+        let has_them = |networks: &Arc<Self>| networks.lora_weights().eq(weights.iter().copied());
+        if has_them(self) {
+            return Arc::clone(self);
+        }
+        let mut variants = self.variants.0.lock().unwrap_or_else(PoisonError::into_inner);
+        variants.retain(|networks| networks.strong_count() > 0);
+        if !variants.iter().any(|networks| networks.as_ptr() == Arc::as_ptr(self)) {
+            variants.push(Arc::downgrade(self));
+        }
+        if let Some(found) = variants.iter().filter_map(Weak::upgrade).find(has_them) {
+            return found;
+        }
+        let loras = self.loras.iter().zip(weights).map(|(lora, &weight)| LoraFile { weight, ..lora.clone() });
+        let vae = &self.vae;
+        let networks = Arc::new(Self {
+            unet: self.unet.with_lora_weights(weights),
+            vae: Network {
+                config: vae.config.clone(),
+                checkpoint: vae.checkpoint.clone(),
+                cache: vae.cache.clone(),
+            },
+            text: self.text.with_lora_weights(weights),
+            scheduler: self.scheduler.clone(),
+            tokenizer: Arc::clone(&self.tokenizer),
+            loras: loras.collect(),
+            variants: self.variants.clone(),
+        });
+        variants.push(Arc::downgrade(&networks));
+        networks
+    }
+    /// Frees what of the weights in device memory `other` does not share, as soon as no plan uses it: whoever comes
+    /// back to these networks reads it anew.
+    pub fn give_way_to(&self, other: &Self) {
+        self.unet.cache.retain(|weight| is_same(weight, &self.unet.checkpoint, &other.unet.checkpoint));
+        self.text.cache.retain(|weight| is_same(weight, &self.text.checkpoint, &other.text.checkpoint));
     }
 
     /// Checks that every weight is there in the right shape, without reading any. Returns the tensors that nothing

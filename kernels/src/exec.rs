@@ -91,6 +91,25 @@ impl Executable {
         executable.plan.dispatches = dispatches;
         Ok(executable)
     }
+    /// The same on the same tensors with other weights: what `cache` does not hold comes from `source`. For changing
+    /// weights between two runs, beside those that go on with the old ones.
+    ///
+    /// # Errors
+    /// What the weight source reports; [`KernelError::OutOfMemory`].
+    pub fn with_weights(&self, source: &dyn WeightSource, cache: &WeightCache) -> Result<Self, KernelError> {
+        let weights = cache.load(&self.gpu, &self.plan.weights, source)?;
+        let mut executable = Self {
+            gpu: self.gpu.clone(),
+            plan: self.plan.clone(),
+            work: self.work.clone(),
+            steps: Vec::new(),
+            slots: self.slots.clone(),
+            tensors: self.tensors.clone(),
+        };
+        let prepare = |dispatch| self.prepare(dispatch, &weights);
+        executable.steps = self.plan.dispatches.iter().map(prepare).collect::<Result<_, _>>()?;
+        Ok(executable)
+    }
     /// An input or output by name.
     ///
     /// # Errors

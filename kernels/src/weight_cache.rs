@@ -29,6 +29,20 @@ impl WeightCache {
         Self { weights: Arc::default(), slots: self.slots.clone() }
     }
 
+    /// Those of the weights here that `keeps` says, shared, for a network that differs in the others and whose plans
+    /// take turns with those of this one.
+    pub fn only(&self, keeps: impl Fn(&Weight) -> bool) -> Self {
+        let known = self.known();
+        let kept = known.iter().filter(|(weight, _)| keeps(weight));
+        let kept = kept.map(|(weight, buffer)| (weight.clone(), buffer.clone())).collect();
+        Self { weights: Arc::new(Mutex::new(kept)), slots: self.slots.clone() }
+    }
+
+    /// Drops what `keeps` does not say: it is freed with the last plan that uses it, and read anew for the next.
+    pub fn retain(&self, keeps: impl Fn(&Weight) -> bool) {
+        self.known().retain(|weight, _| keeps(weight));
+    }
+
     /// Copies of all weights in memory of their own.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod changes;
 mod failures;
 mod filter;
 mod formulas;
+mod loras;
 mod memory;
 mod pictures;
 mod steady;

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dreamglass_engine::live::{Builder, LiveOutput, Work};
+use dreamglass_engine::live::{Builder, LiveOutput, Reweigher, Work};
 use dreamglass_engine::stream::Frame;
 use dreamglass_engine::{Engine, EngineOptions, Live, Params, Picture, Size};
 use dreamglass_kernels::DType;
@@ -96,6 +96,7 @@ pub struct World {
     /// Whether plans stay unmade until [`World::build`].
     pub holds_builds: bool,
     held: Vec<Builder>,
+    held_reweigher: Option<Reweigher>,
     frames: u64,
 }
 
@@ -110,6 +111,7 @@ impl World {
             troubles: Vec::new(),
             holds_builds: false,
             held: Vec::new(),
+            held_reweigher: None,
             frames: 0,
         }
     }
@@ -130,8 +132,10 @@ impl World {
     pub fn turn(&mut self) {
         self.now += Duration::from_millis(1);
         for work in self.live.drive(self.now).unwrap() {
-            if let Work::Build(builder) = work {
-                self.held.push(builder);
+            match work {
+                Work::Build(builder) => self.held.push(builder),
+                Work::Reweigh(reweigher) => self.held_reweigher = Some(reweigher),
+                Work::Wait(_) => {}
             }
         }
         if !self.holds_builds {
@@ -140,8 +144,11 @@ impl World {
         self.shown.extend(std::iter::from_fn(|| self.live.next_output()));
         self.troubles.extend(std::iter::from_fn(|| self.live.next_trouble()));
     }
-    /// Makes the plans that the stream waits for.
+    /// Makes the plans and fuses the LoRAs that the stream waits for.
     pub fn build(&mut self) {
+        if let Some(reweigher) = self.held_reweigher.take() {
+            self.live.reweigh(reweigher.fuse());
+        }
         for builder in std::mem::take(&mut self.held) {
             let layout = builder.layout();
             self.live.install(layout, builder.build());

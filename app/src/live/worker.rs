@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 use dreamglass_engine::kernels::KernelError;
 use dreamglass_engine::kernels::submit::SubmissionTicket;
-use dreamglass_engine::live::{Builder, LiveOutput, Stages, Work};
+use dreamglass_engine::live::{Builder, LiveOutput, Reweighed, Reweigher, Stages, Work};
 use dreamglass_engine::params::Value;
 use dreamglass_engine::stream::{Frame, Layout};
 use dreamglass_engine::{EngineError, Live, Params, Picture, Planes};
@@ -55,6 +55,8 @@ pub enum Event {
     Done,
     /// Plans are made.
     Built(Layout, Box<Result<Stages, EngineError>>),
+    /// LoRAs are fused with other weights.
+    Fused(Box<Result<Reweighed, EngineError>>),
     /// The end.
     Quit,
 }
@@ -72,6 +74,7 @@ pub struct Worker {
     waiter: Sender<SubmissionTicket>,
     waiting: Option<JoinHandle<()>>,
     building: Option<JoinHandle<()>>,
+    fusing: Option<JoinHandle<()>>,
     pub(super) began: Instant,
     pub(super) frames: u64,
     pictures: u64,
@@ -112,6 +115,7 @@ impl Worker {
             waiter,
             waiting: Some(waiting),
             building: None,
+            fusing: None,
             began: Instant::now(),
             frames: 0,
             pictures: 0,
@@ -141,7 +145,7 @@ impl Worker {
         self.finish_sinks();
         let (waiter, _) = channel();
         drop(std::mem::replace(&mut self.waiter, waiter));
-        for thread in [self.waiting.take(), self.building.take()].into_iter().flatten() {
+        for thread in [self.waiting.take(), self.building.take(), self.fusing.take()].into_iter().flatten() {
             let _ = thread.join();
         }
         let mut view = self.view();
@@ -205,6 +209,7 @@ impl Worker {
         for work in live.drive(self.began.elapsed())? {
             match work {
                 Work::Build(builder) => self.build(builder),
+                Work::Reweigh(reweigher) => self.fuse(reweigher),
                 Work::Wait(ticket) => {
                     // It ends only after this thread.
                     let _ = self.waiter.send(ticket);
@@ -257,6 +262,12 @@ impl Worker {
                     let _ = building.join();
                 }
                 live.install(layout, *stages);
+            }
+            Event::Fused(reweighed) => {
+                if let Some(fusing) = self.fusing.take() {
+                    let _ = fusing.join();
+                }
+                live.reweigh(*reweighed);
             }
             Event::Quit => self.is_over = true,
         }
@@ -323,15 +334,24 @@ impl Worker {
         }
     }
     fn build(&mut self, builder: Builder) {
-        let events = self.events.clone();
         let layout = builder.layout();
-        let thread = thread::Builder::new().name("compiler".into()).spawn(move || {
-            let stages = builder.build();
-            let _ = events.send(Event::Built(layout, Box::new(stages)));
+        self.building = self.beside("compiler", move || Event::Built(layout, Box::new(builder.build())));
+    }
+    fn fuse(&mut self, reweigher: Reweigher) {
+        self.fusing = self.beside("loras", move || Event::Fused(Box::new(reweigher.fuse())));
+    }
+    /// Does `work` on a thread of its own, which tells what came of it.
+    fn beside(&self, name: &str, work: impl FnOnce() -> Event + Send + 'static) -> Option<JoinHandle<()>> {
+        let events = self.events.clone();
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let _ = events.send(work());
         });
         match thread {
-            Ok(thread) => self.building = Some(thread),
-            Err(error) => self.change(|view| view.complain(format!("cannot start a thread: {error}"))),
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                self.change(|view| view.complain(format!("cannot start a thread: {error}")));
+                None
+            }
         }
     }
     /// Hands on what is done. A window gets the time to present it before a long job is started.
@@ -407,8 +427,8 @@ impl Worker {
             return Err(Error::from(lost).context(format!("the device was lost {REOPENINGS} times")));
         }
         self.change(|view| view.complain(format!("{lost}; opening it again")));
-        if let Some(building) = self.building.take() {
-            let _ = building.join();
+        for thread in [self.building.take(), self.fusing.take()].into_iter().flatten() {
+            let _ = thread.join();
         }
         self.start.host.renew(self.generation)?;
         let gpu = self.start.host.gpu();

@@ -6,6 +6,7 @@
 //! no buffer and compiles nothing.
 
 mod reads;
+mod reweighing;
 mod setup;
 mod stages;
 mod text;
@@ -29,7 +30,10 @@ use crate::params::Params;
 use crate::planes::Planes;
 use crate::plans::{self, live as names};
 use crate::stream::{self, Command, Counters, Frame, Job, Layout, Output, Shown, Stream};
+use crate::weights::LoraFile;
 use reads::Reads;
+use reweighing::Reweighing;
+pub use reweighing::{Reweighed, Reweigher};
 pub use setup::MAX_LIVE_STEPS;
 pub use stages::{Builder, Stages};
 use stages::{DISPLAYS, Ground};
@@ -42,6 +46,8 @@ const DEFAULT_SIDE: u32 = 512;
 pub enum Work {
     /// Make plans on another thread, then [`Live::install`].
     Build(Builder),
+    /// Fuse LoRAs on another thread, then [`Live::reweigh`].
+    Reweigh(Reweigher),
     /// Wait for the device on another thread, then [`Live::drive`].
     Wait(SubmissionTicket),
 }
@@ -67,7 +73,7 @@ pub struct LiveOutput {
 pub struct Status {
     /// What became of the frames.
     pub counters: Counters,
-    /// Whether plans are being made.
+    /// Whether plans are being made, or LoRAs fused.
     pub is_preparing: bool,
     /// Plans in use; none before the first are there.
     pub layout: Option<Layout>,
@@ -100,6 +106,10 @@ pub struct Live {
     source: Option<Size>,
     family: Family,
     objections: Vec<String>,
+    /// The model's LoRAs as it was loaded, and the weights that the parameters give them.
+    loras: Vec<LoraFile>,
+    lora_weights: Vec<f32>,
+    reweighing: Reweighing,
     side: u32,
     texts: Texts,
     stream: Option<Stream<Picture>>,
@@ -122,7 +132,9 @@ impl Live {
     /// # Errors
     /// [`EngineError`] of the parameters; [`EngineError::Kernel`] of the device.
     pub fn new(engine: &Engine, params: Params) -> Result<Self, EngineError> {
-        let (gpu, networks, dtype) = (engine.gpu.clone(), Arc::clone(&engine.networks), engine.dtype);
+        let (gpu, dtype) = (engine.gpu.clone(), engine.dtype);
+        let lora_weights = reweighing::weights(&params, &engine.networks.loras)?;
+        let networks = engine.networks.with_lora_weights(&lora_weights);
         let texts = Texts::new(&gpu, &networks, dtype)?;
         let [prompt, negative] =
             ["", plans::NEGATIVE].map(|prefix| texts.prompt(&gpu, &networks, prefix, dtype));
@@ -134,6 +146,9 @@ impl Live {
             source: None,
             family: engine.family(),
             objections: Vec::new(),
+            loras: engine.networks.loras.clone(),
+            lora_weights,
+            reweighing: Reweighing::Idle,
             side: engine.native_side().unwrap_or(DEFAULT_SIDE),
             params: params.clone(),
             texts,
@@ -168,10 +183,11 @@ impl Live {
     /// [`EngineError::Schedule`] for values that do not go together.
     pub fn set(&mut self, params: Params) -> Result<(), EngineError> {
         params.check()?;
+        let lora_weights = reweighing::weights(&params, &self.loras)?;
         let Some(size) = self.result_size(&params) else {
             // Checked with a size that always fits.
             self.setup(&params, Size::new(self.side, self.side).natural(self.side, self.factor()))?;
-            self.params = params;
+            (self.params, self.lora_weights) = (params, lora_weights);
             return Ok(());
         };
         let setup = self.setup(&params, size)?;
@@ -182,7 +198,7 @@ impl Live {
             }
             None => self.stream = Some(Stream::new(setup, setup::prompts(&params), &params.negative)),
         }
-        self.params = params;
+        (self.params, self.lora_weights) = (params, lora_weights);
         self.object(size);
         Ok(())
     }
@@ -298,7 +314,9 @@ impl Live {
     /// What a frame runs in the plans that are in use: for tuning. None before the first are made.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         let stages = self.stages.iter();
-        stages.flat_map(|stages| [&stages.encode, &stages.steps, &stages.decode]).map(Executable::plan)
+        stages
+            .flat_map(|stages| [&stages.encode, &*stages.weighed.steps, &stages.decode])
+            .map(Executable::plan)
     }
     /// When [`Live::drive`] has something to do though nothing happens.
     pub fn wake_at(&self) -> Option<Duration> {
@@ -317,7 +335,7 @@ impl Live {
         let stream = self.stream.as_ref();
         Status {
             counters: stream.map_or_else(Counters::default, Stream::counters),
-            is_preparing: stream.is_none_or(Stream::is_preparing),
+            is_preparing: stream.is_none_or(Stream::is_preparing) || self.reweighing.is_making(),
             layout: stream.and_then(Stream::active).map(|a| a.layout),
             lag: stream.map_or(0, Stream::lag),
             job_length: stream.and_then(Stream::job_length),
@@ -331,7 +349,7 @@ impl Live {
     /// [`EngineError::Kernel`]; [`EngineError::Frame`] before the first plans are made.
     pub fn read_latents(&self) -> Result<Vec<f32>, EngineError> {
         let stages = self.stages()?;
-        let rows = stages.steps.tensor(plans::NEXT)?.read_f32()?;
+        let rows = stages.weighed.steps.tensor(plans::NEXT)?.read_f32()?;
         let row = rows.len() / stages.layout.slots();
         Ok(rows[rows.len() - row..].to_vec())
     }
@@ -424,6 +442,7 @@ impl Live {
                 Command::Run(job) => self.run(job, work)?,
             }
         }
+        work.extend(self.reweigher().map(Work::Reweigh));
         Ok(())
     }
     fn encode(&mut self, text: String, is_negative: bool, work: &mut Vec<Work>) -> Result<(), EngineError> {
@@ -490,7 +509,7 @@ impl Live {
         if let Some((profiler, detail)) = &mut self.profiler {
             submission.profile(profiler, *detail)?;
         }
-        write(stages, &job)?;
+        stages.write(&job)?;
         condition(&mut submission, ground, stages, &job)?;
         // As the stream compares frames now: the parameters may wait for their plans.
         let is_filtered = self.stream.as_ref().and_then(Stream::active).is_some_and(|a| a.filter.is_some());
@@ -505,7 +524,7 @@ impl Live {
             stage("remember", &stages.remember)?;
         }
         stage("encode", &stages.encode)?;
-        stage("denoise", &stages.steps)?;
+        stage("denoise", &stages.weighed.steps)?;
         let mut pixels = None;
         let mut is_read_back = [false; 2];
         if job.shows.is_some() {
@@ -561,23 +580,6 @@ fn condition(
     if job.tables.is_some() {
         submission.stage("time");
         stages.times().try_for_each(|time| submission.run(time))?;
-    }
-    Ok(())
-}
-
-/// Writes what the device does not hold yet.
-fn write(stages: &Stages, job: &Job<Picture>) -> Result<(), EngineError> {
-    if let Some(tables) = &job.tables {
-        stages.write_tables(tables)?;
-    }
-    if let Some(entry) = &job.entry {
-        stages.steps.tensor(names::ENTRY)?.write_f32(entry)?;
-    }
-    if let Some(noise) = job.noise {
-        stages.write_noise(noise)?;
-    }
-    if let (Some(factors), true) = (job.smoothing, stages.layout.is_smoothed) {
-        stages.decode.tensor(names::SMOOTHING)?.write_f32(&factors)?;
     }
     Ok(())
 }

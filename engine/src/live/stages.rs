@@ -7,18 +7,27 @@ use dreamglass_kernels::gpu::Gpu;
 use dreamglass_kernels::{DType, Shape};
 
 use crate::error::EngineError;
-use crate::frame::Size;
+use crate::frame::{Picture, Size};
 use crate::networks::Networks;
 use crate::params::Batching;
 use crate::plans::{self, live as names};
 use crate::schedule::guidance_embedding;
-use crate::stream::Layout;
 use crate::stream::blend::NoiseMix;
 use crate::stream::tables::Tables;
+use crate::stream::{Job, Layout};
 
 /// Pictures that may be shown or under way at once: that on show, two in flight, and one that a
 /// window may still be reading.
 pub(super) const DISPLAYS: usize = 4;
+
+/// Plans that read a LoRA's weights, of one layout.
+#[derive(Clone)]
+pub(super) struct Weighed {
+    pub steps: Arc<Executable>,
+    pub times: Vec<Times>,
+    /// The networks whose weights these are.
+    pub networks: Arc<Networks>,
+}
 
 /// What plans are made from; it can go to another thread.
 #[derive(Clone)]
@@ -30,6 +39,13 @@ pub(super) struct Ground {
     pub negative: Arc<Executable>,
 }
 
+impl Times {
+    /// The same of other weights.
+    pub fn with(&self, executable: Arc<Executable>) -> Self {
+        Self { executable, rows: self.rows.clone() }
+    }
+}
+
 /// Plans to be made beside the stream, on any thread; see [`crate::Live::install`].
 pub struct Builder {
     pub(super) ground: Ground,
@@ -37,8 +53,9 @@ pub struct Builder {
 }
 
 /// Time embeddings of some rows of the batch.
-struct Times {
-    executable: Executable,
+#[derive(Clone)]
+pub(super) struct Times {
+    pub executable: Arc<Executable>,
     rows: std::ops::Range<usize>,
 }
 
@@ -46,14 +63,13 @@ struct Times {
 pub struct Stages {
     pub(super) layout: Layout,
     pub(super) encode: Executable,
-    pub(super) steps: Executable,
+    pub(super) weighed: Weighed,
     pub(super) decode: Executable,
     pub(super) shows: Vec<Executable>,
     /// Of each display; none where the size has no planes.
     pub(super) planes: Vec<Executable>,
     pub(super) compare: Executable,
     pub(super) remember: Executable,
-    times: Vec<Times>,
     guidance_dim: Option<u32>,
 }
 
@@ -92,7 +108,7 @@ impl Builder {
             (names::RESIDUAL_NEXT, residual),
         ];
         let mut sources = vec![&encode, &**prompt, &**negative];
-        sources.extend(times.iter().map(|t| &t.executable));
+        sources.extend(times.iter().map(|t| &*t.executable));
         let steps = unet.prepare_with(gpu, steps, &sources, &shared)?;
 
         let rows = slots.n;
@@ -107,7 +123,8 @@ impl Builder {
         let shows = (0..DISPLAYS).map(|_| show()).collect::<Result<Vec<_>, EngineError>>()?;
         let planes = planes(&ground, size, &shows)?;
         let guidance_dim = unet.config.time_cond_proj_dim;
-        Ok(Stages { layout, encode, steps, decode, shows, planes, compare, remember, times, guidance_dim })
+        let weighed = Weighed { steps: Arc::new(steps), times, networks: Arc::clone(networks) };
+        Ok(Stages { layout, encode, weighed, decode, shows, planes, compare, remember, guidance_dim })
     }
 }
 
@@ -140,7 +157,7 @@ fn times(ground: &Ground, layout: &Layout) -> Result<Vec<Times>, EngineError> {
     let make = |rows: std::ops::Range<usize>, prefix: &str| {
         let config = &networks.unet.config;
         let plan = plans::time(gpu.target(), config, rows.len() as u32, prefix, *dtype)?;
-        Ok(Times { executable: networks.unet.prepare(gpu, plan, &[])?, rows })
+        Ok(Times { executable: Arc::new(networks.unet.prepare(gpu, plan, &[])?), rows })
     };
     let rows = layout.rows as usize;
     if layout.batching == Batching::Latency {
@@ -155,11 +172,12 @@ fn times(ground: &Ground, layout: &Layout) -> Result<Vec<Times>, EngineError> {
 
 impl Stages {
     /// Writes new numbers. The time embeddings that [`Stages::times`] gives must run next.
-    pub(super) fn write_tables(&self, tables: &Tables) -> Result<(), EngineError> {
-        self.steps.tensor(plans::INPUT)?.write_f32(&tables.input)?;
-        self.steps.tensor(plans::STEP)?.write_f32(&tables.step)?;
+    fn write_tables(&self, tables: &Tables) -> Result<(), EngineError> {
+        let steps = &self.weighed.steps;
+        steps.tensor(plans::INPUT)?.write_f32(&tables.input)?;
+        steps.tensor(plans::STEP)?.write_f32(&tables.step)?;
         if self.layout.has_residual() {
-            self.steps.tensor(names::RESIDUAL)?.write_f32(&tables.residual)?;
+            steps.tensor(names::RESIDUAL)?.write_f32(&tables.residual)?;
         }
         if let Some(columns) = self.layout.residual_columns() {
             let mut entry = match columns {
@@ -169,9 +187,9 @@ impl Stages {
             for _ in 1..tables.rows() {
                 entry.extend((0..columns).map(|c| f32::from(c + 1 == columns)));
             }
-            self.steps.tensor(names::RESIDUAL_ENTRY)?.write_f32(&entry)?;
+            steps.tensor(names::RESIDUAL_ENTRY)?.write_f32(&entry)?;
         }
-        for time in &self.times {
+        for time in &self.weighed.times {
             let timesteps: Vec<f32> = tables.timesteps[time.rows.clone()].iter().map(|&t| t as f32).collect();
             time.executable.tensor(plans::TIMESTEP)?.write_f32(&timesteps)?;
             if let Some(dim) = self.guidance_dim {
@@ -182,13 +200,29 @@ impl Stages {
         }
         Ok(())
     }
+    /// Writes what the device does not hold yet of what `job` reads.
+    pub(super) fn write(&self, job: &Job<Picture>) -> Result<(), EngineError> {
+        if let Some(tables) = &job.tables {
+            self.write_tables(tables)?;
+        }
+        if let Some(entry) = &job.entry {
+            self.weighed.steps.tensor(names::ENTRY)?.write_f32(entry)?;
+        }
+        if let Some(noise) = job.noise {
+            self.write_noise(noise)?;
+        }
+        if let (Some(factors), true) = (job.smoothing, self.layout.is_smoothed) {
+            self.decode.tensor(names::SMOOTHING)?.write_f32(&factors)?;
+        }
+        Ok(())
+    }
     /// What computes the time embeddings.
     pub(super) fn times(&self) -> impl Iterator<Item = &Executable> {
-        self.times.iter().map(|t| &t.executable)
+        self.weighed.times.iter().map(|t| &*t.executable)
     }
     /// Writes the noise of every row.
-    pub(super) fn write_noise(&self, noise: NoiseMix) -> Result<(), EngineError> {
-        let tensor = self.steps.tensor(plans::NOISE)?;
+    fn write_noise(&self, noise: NoiseMix) -> Result<(), EngineError> {
+        let tensor = self.weighed.steps.tensor(plans::NOISE)?;
         let rows = tensor.shape.n as usize;
         let row = tensor.shape.elements() as usize / rows;
         let values: Vec<f32> = (0..rows).flat_map(|k| noise.values(k as u64, row)).collect();

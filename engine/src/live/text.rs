@@ -1,6 +1,7 @@
 //! Prompts encoded beside the stream.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use dreamglass_kernels::exec::{Executable, GpuTensor};
 use dreamglass_kernels::gpu::Gpu;
@@ -19,7 +20,7 @@ const IN_FLIGHT: usize = 4;
 /// The text encoder of a stream.
 pub(super) struct Texts {
     gpu: Gpu,
-    encoder: Executable,
+    encoder: Arc<Executable>,
     embeddings: GpuTensor,
     ring: ReadbackRing,
     waiting: VecDeque<Waiting>,
@@ -47,7 +48,7 @@ impl Texts {
         let text = &networks.text;
         let tokens = networks.tokenizer.length() as u32;
         let plan = plans::text(gpu.target(), &text.config, text.prefix(), [1, tokens], dtype)?;
-        let encoder = text.prepare(gpu, plan, &[])?;
+        let encoder = Arc::new(text.prepare(gpu, plan, &[])?);
         let embeddings = encoder.tensor(plans::TEXT_EMBEDDINGS)?;
         let ring = ReadbackRing::new(gpu, embeddings.shape.bytes(embeddings.dtype), IN_FLIGHT)?;
         let (waiting, bytes) = (VecDeque::new(), Vec::new());
@@ -103,6 +104,15 @@ impl Texts {
             }));
         }
         Ok(None)
+    }
+    /// Another encoder on the same tensors; what is being encoded is forgotten.
+    pub fn replace(&mut self, encoder: Arc<Executable>) {
+        self.encoder = encoder;
+        self.abandon();
+    }
+    /// The encoder in use.
+    pub fn encoder(&self) -> &Arc<Executable> {
+        &self.encoder
     }
     /// Forgets what is being encoded.
     pub fn abandon(&mut self) {

@@ -19,6 +19,9 @@ use crate::settings::{DEFAULT_ETA, Settings};
 pub(crate) use value::choices;
 pub use value::{AUTO, Field, Kind, Value};
 
+/// LoRAs whose weights are parameters; those past them keep the weights that they were loaded with.
+pub const MAX_LORAS: usize = 4;
+
 /// Longest prompt in bytes: hundreds of times what any text encoder reads.
 pub const MAX_PROMPT_BYTES: usize = 64 << 10;
 
@@ -116,6 +119,7 @@ choices!(StrengthRule: "lcm" = Lcm, "img2img" = Img2Img);
 
 const UNIT: Kind = Kind::Number { min: 0.0, max: 1.0, step: 0.01 };
 const BELOW_ONE: Kind = Kind::Number { min: 0.0, max: 0.99, step: 0.01 };
+const LORA: Kind = Kind::Number { min: -4.0, max: 4.0, step: 0.05 };
 const PROMPT: Kind = Kind::Text { max_bytes: MAX_PROMPT_BYTES };
 // Whole numbers up to 2⁵³ pass through JSON unharmed.
 const SEED: Kind = Kind::Whole { min: 0, max: 1 << 53 };
@@ -182,6 +186,14 @@ parameters! {
         "How prompts are mixed, also in a transition";
     transition: f64 = 0.0; Kind::Number { min: 0.0, max: 60.0, step: 0.1 }, false, "s", Prompt,
         "How long a new prompt takes to replace the old one";
+    lora_1: Option<f64> = None; LORA, true, "", Stream,
+        "Weight of the model's first LoRA: 1 as it was trained, 0 nothing [auto: as it was loaded]";
+    lora_2: Option<f64> = None; LORA, true, "", Stream,
+        "Weight of the second LoRA [auto: as it was loaded]";
+    lora_3: Option<f64> = None; LORA, true, "", Stream,
+        "Weight of the third LoRA [auto: as it was loaded]";
+    lora_4: Option<f64> = None; LORA, true, "", Stream,
+        "Weight of the fourth LoRA [auto: as it was loaded]";
     strength: Option<f64> = None; UNIT, true, "", Sampling,
         "How far the source is noised, above 0 to 1 [auto: what suits the model]";
     steps: Option<u32> = None; Kind::Whole { min: 1, max: 50 }, true, "", Sampling,
@@ -273,6 +285,11 @@ impl Params {
         let changed =
             |p: &'static Parameter| self.get(p.name).filter(|v| *v != p.default).map(|v| (p.name, v));
         schema().iter().filter_map(changed)
+    }
+    /// Weights of the model's first LoRAs, in the order in which they were loaded; none where it was loaded with the
+    /// right one.
+    pub fn lora_weights(&self) -> [Option<f64>; MAX_LORAS] {
+        [self.lora_1, self.lora_2, self.lora_3, self.lora_4]
     }
     /// How the source is turned.
     pub fn orientation(&self) -> Orientation {

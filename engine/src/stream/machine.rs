@@ -293,6 +293,14 @@ impl<P> Stream<P> {
     pub fn not_prepared(&mut self, layout: Layout) {
         self.preparation = Preparation::Refused(layout);
     }
+    /// The plans in use have other weights, those of the text encoder, too, where `has_texts` says so: what the device
+    /// computed from prompts and times is computed anew with the next job. No frame in the batch is lost.
+    pub fn reweighed(&mut self, has_texts: bool) {
+        self.sent.tables = None;
+        let renew = if has_texts { Prompts::renew } else { Prompts::resend };
+        [&mut self.prompts, &mut self.negative].into_iter().for_each(renew);
+        self.unsettled = self.active.as_ref().map_or(1, |active| active.layout.slots());
+    }
     /// A text is encoded.
     pub fn encoded(&mut self, text: &str, is_negative: bool, embeddings: Vec<f32>) {
         if is_negative { &mut self.negative } else { &mut self.prompts }.encoded(text, embeddings);

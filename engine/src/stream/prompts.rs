@@ -133,7 +133,10 @@ impl Prompts {
         if self.is_settled {
             return None;
         }
-        let mix_now = self.active.clone()?;
+        let Some(mix_now) = self.active.clone() else {
+            self.is_settled = true;
+            return self.current.clone();
+        };
         let target = self.target(&mix_now)?;
         let progress = self.progress(&mix_now, now);
         let embeddings = match &self.from {
@@ -155,6 +158,14 @@ impl Prompts {
     pub fn abandon(&mut self) {
         self.resend();
         self.encoding = None;
+    }
+    /// The text encoder is another: every text is asked for again. Until all are encoded, the embeddings that were
+    /// handed out last hold, and [`Prompts::next`] hands them out once more.
+    pub fn renew(&mut self) {
+        self.abandon();
+        self.known.clear();
+        self.refused.clear();
+        self.active = None;
     }
 
     fn activate(&mut self, now: Duration) {
@@ -250,6 +261,27 @@ mod tests {
         prompts.set(slow(0.25));
         assert_eq!(prompts.next(SECOND).unwrap()[0], 2.0);
         assert!(prompts.next(2 * SECOND).is_none());
+    }
+
+    #[test]
+    fn another_text_encoder_encodes_everything_anew() {
+        let mut prompts = Prompts::new(PromptMix::only("a"));
+        encode(&mut prompts, "a", 1.0);
+        prompts.next(SECOND).unwrap();
+        prompts.renew();
+        // What other weights computed from the old embeddings is needed at once, and once.
+        assert_eq!(*prompts.next(SECOND).unwrap(), [1.0, 0.0]);
+        assert!(prompts.next(SECOND).is_none() && prompts.are_ready());
+        encode(&mut prompts, "a", 3.0);
+        assert!(prompts.have_news());
+        assert_eq!(*prompts.next(SECOND).unwrap(), [3.0, 0.0]);
+        assert!(prompts.next(SECOND).is_none());
+        // One that was being encoded is asked for again.
+        prompts.set(PromptMix::only("b"));
+        assert_eq!(prompts.next_text().as_deref(), Some("b"));
+        prompts.renew();
+        encode(&mut prompts, "b", 4.0);
+        assert_eq!(*prompts.next(SECOND).unwrap(), [4.0, 0.0]);
     }
 
     #[test]

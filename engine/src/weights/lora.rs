@@ -26,22 +26,49 @@ pub struct LoraFile {
 /// The change of one weight.
 #[derive(Debug, Clone)]
 pub(crate) struct Delta {
-    /// B, `[out, rank]`, times weight·alpha/rank.
+    /// Which LoRA's it is, in the order in which they were fused.
+    pub(crate) lora: usize,
+    /// How much of it is added.
+    pub(crate) weight: f32,
+    /// B, `[out, rank]`, times alpha/rank.
     up: Arc<Vec<f32>>,
     /// A, `[rank, in·taps]`.
     down: Arc<Vec<f32>>,
     rank: usize,
 }
 
+/// Rows of A that are added at a time: each value of the weight is loaded and stored once for them.
+const RANKS_AT_ONCE: usize = 4;
+
 impl Delta {
     /// Adds the change to `values`: rows and columns of the weight.
     pub(crate) fn add(&self, rows: Range<usize>, columns: Range<usize>, values: &mut [f32]) {
+        if self.weight == 0.0 {
+            return;
+        }
         let row = self.down.len() / self.rank;
         for (o, values) in rows.zip(values.chunks_exact_mut(columns.len().max(1))) {
-            for (rank, factor) in self.up[o * self.rank..][..self.rank].iter().enumerate() {
-                let down = &self.down[rank * row..][columns.clone()];
-                values.iter_mut().zip(down).for_each(|(value, down)| *value += factor * down);
+            let factors = self.up[o * self.rank..][..self.rank].chunks(RANKS_AT_ONCE);
+            for (factors, down) in factors.zip(self.down.chunks(RANKS_AT_ONCE * row)) {
+                self.add_ranks(factors, &down[columns.start..], row, values);
             }
+        }
+    }
+    /// Adds some ranks' share of one row: `down` holds their rows, each `row` values behind the one before.
+    fn add_ranks(&self, factors: &[f32], down: &[f32], row: usize, values: &mut [f32]) {
+        let n = values.len();
+        let of_rank = |rank: usize| &down[rank * row..][..n];
+        if let [a, b, c, d] = *factors {
+            let [a, b, c, d] = [a, b, c, d].map(|factor| factor * self.weight);
+            let rows = of_rank(0).iter().zip(of_rank(1)).zip(of_rank(2).iter().zip(of_rank(3)));
+            for (value, ((x, y), (z, w))) in values.iter_mut().zip(rows) {
+                *value += (a * x + b * y) + (c * z + d * w);
+            }
+            return;
+        }
+        for (rank, factor) in factors.iter().enumerate() {
+            let factor = factor * self.weight;
+            values.iter_mut().zip(of_rank(rank)).for_each(|(value, down)| *value += factor * down);
         }
     }
 }
@@ -105,12 +132,17 @@ struct Parts {
     alpha: Option<String>,
 }
 
-/// Fuses the LoRA of `file` into the checkpoints of networks. Nothing is changed where it is refused.
+/// Fuses the LoRA of `file` into the checkpoints of networks as the one with index `lora`. Nothing is changed where it
+/// is refused.
 ///
 /// # Errors
 /// [`EngineError::Io`]; [`EngineError::Checkpoint`] naming the file and the key that is damaged, of another kind, or
 /// matches no weight.
-pub(crate) fn fuse(file: &LoraFile, targets: &mut [(Target, &mut Checkpoint)]) -> Result<(), EngineError> {
+pub(crate) fn fuse(
+    file: &LoraFile,
+    lora: usize,
+    targets: &mut [(Target, &mut Checkpoint)],
+) -> Result<(), EngineError> {
     let path = file.path.display().to_string();
     let error = |message: String| EngineError::Checkpoint { path: path.clone(), message };
     if !file.weight.is_finite() {
@@ -118,11 +150,12 @@ pub(crate) fn fuse(file: &LoraFile, targets: &mut [(Target, &mut Checkpoint)]) -
     }
     let bytes: Bytes =
         files::map(file.path.clone())?.ok_or_else(|| error("there is no such LoRA file".into()))?;
-    let lora = Checkpoint::from_bytes(&path, bytes)?;
+    let factors = Checkpoint::from_bytes(&path, bytes)?;
     let mut deltas = Vec::new();
-    for ((network, weight), parts) in changes(&lora, targets).map_err(error)? {
+    for ((network, weight), parts) in changes(&factors, targets).map_err(error)? {
         let Some((_, target)) = targets.iter().find(|(other, _)| *other == network) else { continue };
-        let delta = delta(&lora, file.weight, &parts, &weight, target).map_err(error)?;
+        let (up, down, rank) = delta(&factors, &parts, &weight, target).map_err(error)?;
+        let delta = Delta { lora, weight: file.weight, up: Arc::new(up), down: Arc::new(down), rank };
         deltas.push((network, weight, delta));
     }
     for (network, weight, delta) in deltas {
@@ -204,14 +237,13 @@ fn shape<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<(usize, usize, &'
     Ok((*first, inner.iter().product(), shape))
 }
 
-/// Reads and checks the change of `weight`.
+/// Reads and checks the change of `weight`: B times alpha/rank, A, and the rank.
 fn delta(
     lora: &Checkpoint,
-    strength: f32,
     parts: &Parts,
     weight: &str,
     target: &Checkpoint,
-) -> Result<Delta, String> {
+) -> Result<(Vec<f32>, Vec<f32>, usize), String> {
     let Parts { down: Some(down), up: Some(up), alpha } = parts else {
         let found = [&parts.down, &parts.up, &parts.alpha].into_iter().flatten().next();
         let found = found.map_or("", String::as_str);
@@ -234,9 +266,9 @@ fn delta(
         },
         None => rank as f32,
     };
-    let scale = strength * alpha / rank as f32;
+    let scale = alpha / rank as f32;
     let up = read(up)?.into_iter().map(|value| value * scale).collect();
-    Ok(Delta { up: Arc::new(up), down: Arc::new(read(down)?), rank })
+    Ok((up, read(down)?, rank))
 }
 
 #[cfg(test)]

@@ -148,6 +148,25 @@ impl Checkpoint {
     pub(crate) fn add_delta(&mut self, name: String, delta: Delta) {
         self.deltas.entry(name).or_default().push(delta);
     }
+    /// The same tensors with other weights of the LoRAs in them; those that `weights` does not reach keep theirs.
+    pub(crate) fn with_lora_weights(&self, weights: &[f32]) -> Self {
+        let mut other = self.clone();
+        for delta in other.deltas.values_mut().flatten() {
+            delta.weight = weights.get(delta.lora).copied().unwrap_or(delta.weight);
+        }
+        other
+    }
+    /// Whether the tensor called `name` has the same values in `other`, which differs in its LoRAs' weights only.
+    pub(crate) fn is_like(&self, other: &Self, name: &str) -> bool {
+        let of = |checkpoint: &Self| -> Vec<f32> {
+            checkpoint.deltas.get(name).into_iter().flatten().map(|delta| delta.weight).collect()
+        };
+        of(self) == of(other)
+    }
+    /// The index of the next LoRA, where one network alone is counted.
+    pub(crate) fn next_lora(&self) -> usize {
+        self.deltas.values().flatten().map(|delta| delta.lora + 1).max().unwrap_or(0)
+    }
     /// Whether there is a tensor called `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)

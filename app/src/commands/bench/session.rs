@@ -131,6 +131,7 @@ impl Session {
                     self.live.install(layout, builder.build());
                     turn.build += self.now() - begun;
                 }
+                Work::Reweigh(reweigher) => self.live.reweigh(reweigher.fuse()),
                 Work::Wait(ticket) => {
                     ticket.wait()?;
                     if self.live.status().counters.processed == 0 {

@@ -36,7 +36,7 @@ fn fused(tensors: &[Tensor<'_>], weight: f32) -> Result<[Checkpoint; 2], String>
     std::fs::write(&path, file(tensors)).unwrap();
     let [mut unet, mut text] = networks();
     let result =
-        fuse(&LoraFile { path, weight }, &mut [(Target::Unet, &mut unet), (Target::Text, &mut text)]);
+        fuse(&LoraFile { path, weight }, 0, &mut [(Target::Unet, &mut unet), (Target::Text, &mut text)]);
     match result {
         Ok(()) => Ok([unet, text]),
         Err(error) => {
@@ -133,6 +133,6 @@ fn what_is_no_lora_of_this_model_is_refused_by_name() {
     assert!(message.is_err_and(|m| m.contains("not a finite number") && m.contains("lora_A")));
     let [mut unet, _] = networks();
     let missing = LoraFile { path: "/nowhere/a.safetensors".into(), weight: 1.0 };
-    let message = fuse(&missing, &mut [(Target::Unet, &mut unet)]).unwrap_err().to_string();
+    let message = fuse(&missing, 0, &mut [(Target::Unet, &mut unet)]).unwrap_err().to_string();
     assert!(message.contains("/nowhere/a.safetensors") && message.contains("no such"), "{message}");
 }
