@@ -1,21 +1,20 @@
 //! 200 000 damaged files: no panic, and no more memory than the file and a fixed bound.
 //!
-//! `corpus/` holds a folder of seeds for each reader, in the form that cargo-fuzz takes; files that once broke
-//! something belong there. Every seed is read as it is, and then with seeded damage.
+//! `corpus/` holds a folder of seeds for each reader, in the form that cargo-fuzz takes: those that were made by hand,
+//! and those that libFuzzer found new ways through the readers with (`fuzz/`). Files that once broke something belong
+//! there. Every seed is read as it is, and then with seeded damage.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
 mod damage;
 mod memory;
+mod readers;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use dreamglass_engine::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
-use dreamglass_engine::weights::{Bytes, Checkpoint};
-use dreamglass_engine::{ModelFiles, SingleFile};
 use dreamglass_tests::Random;
+use readers::{READERS, Reader};
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
@@ -24,39 +23,6 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 const CASES: usize = 200_000;
 /// Memory beyond the file's size: JSON takes up to some fifty bytes for each of its own, messages the rest.
 const BOUND_BYTES: usize = 4 << 20;
-
-/// Reads a file; whether it was taken for a sound one.
-type Reader = fn(&[u8]) -> bool;
-
-const READERS: [(&str, Reader); 6] = [
-    ("safetensors", checkpoint),
-    ("single", single),
-    ("unet", |bytes| UnetConfig::parse("config.json", bytes).is_ok()),
-    ("vae", |bytes| AutoencoderConfig::parse("config.json", bytes).is_ok()),
-    ("text_encoder", |bytes| TextConfig::parse("config.json", bytes).is_ok()),
-    ("scheduler", |bytes| SchedulerConfig::parse("config.json", bytes).is_ok()),
-];
-
-/// Opens a checkpoint and reads what the seeds hold.
-fn checkpoint(bytes: &[u8]) -> bool {
-    let Ok(checkpoint) = Checkpoint::from_bytes("file", Bytes::Owned(Arc::from(bytes))) else { return false };
-    let shapes: [(&str, &[u32]); 3] = [("a.weight", &[4, 3]), ("b.weight", &[2, 3, 3, 3]), ("b.bias", &[2])];
-    shapes.iter().map(|(name, shape)| checkpoint.tensor(name, shape)).all(|values| values.is_ok())
-}
-
-/// Opens a file of one piece and reads the configs that follow from it.
-fn single(bytes: &[u8]) -> bool {
-    let Ok(file) = SingleFile::from_bytes("file", Bytes::Owned(Arc::from(bytes))) else { return false };
-    let files = ModelFiles::Single(Arc::new(file));
-    let readers: [(&str, Reader); 4] = [
-        ("unet/config.json", |bytes| UnetConfig::parse("config.json", bytes).is_ok()),
-        ("vae/config.json", |bytes| AutoencoderConfig::parse("config.json", bytes).is_ok()),
-        ("text_encoder/config.json", |bytes| TextConfig::parse("config.json", bytes).is_ok()),
-        ("scheduler/scheduler_config.json", |bytes| SchedulerConfig::parse("config.json", bytes).is_ok()),
-    ];
-    let found = readers.iter().filter_map(|(name, reader)| Some((reader, files.open(name).unwrap()?)));
-    found.map(|(reader, bytes)| reader(&bytes)).fold(true, |all, one| all & one)
-}
 
 fn seeds(reader: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/corpus").join(reader);

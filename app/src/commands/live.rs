@@ -41,6 +41,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
 
     let appearance = Appearance {
         looks: looks.looks.iter().map(|l| (l.name.clone(), l.prompt.clone())).collect(),
+        loras: options.loras.clone(),
         is_full_screen: arguments.full_screen,
         has_panel: !arguments.no_panel,
         presenting: arguments.present,

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dreamglass_engine::Params;
+use dreamglass_engine::{LoraFile, Params};
 
 pub use self::channel::{Channel, Notice, Publication, Refusal};
 use crate::codec::video_out;
@@ -107,6 +107,10 @@ impl Hub {
     /// Looks of the model.
     pub fn looks(&self) -> &Looks {
         &self.shared.setup.looks
+    }
+    /// The LoRAs that the model is loaded with.
+    pub fn loras(&self) -> &[LoraFile] {
+        self.shared.setup.host.loras()
     }
     /// The device's name and the bytes that are allocated on it.
     pub fn device(&self) -> (String, u64) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use dreamglass_engine::{Engine, EngineOptions, Gpu, Live, ModelFiles, Params};
+use dreamglass_engine::{Engine, EngineOptions, Gpu, Live, LoraFile, ModelFiles, Params};
 
 use crate::config;
 
@@ -35,6 +35,10 @@ impl Host {
     pub fn new(gpu: Gpu, reopen: Opener, files: ModelFiles, options: EngineOptions) -> Arc<Self> {
         let state = Mutex::new(State { gpu, generation: 0, engine: None });
         Arc::new(Self { state, reopen, files, options, streams: AtomicUsize::new(0) })
+    }
+    /// The LoRAs that the model is loaded with.
+    pub fn loras(&self) -> &[LoraFile] {
+        &self.options.loras
     }
     /// The device in use.
     pub fn gpu(&self) -> Gpu {

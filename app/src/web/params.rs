@@ -20,13 +20,15 @@ use crate::hub::report::{Phase, Report};
 /// Values by the names of parameters.
 pub type Values = BTreeMap<String, Value>;
 
-/// Every parameter and every look.
+/// Every parameter, every look and every LoRA.
 #[derive(Serialize, ToSchema)]
 pub struct Schema {
     /// The parameters in the order in which people should see them.
     parameters: Vec<Described>,
     /// The model's looks.
     looks: Vec<Look>,
+    /// The LoRAs that the model is loaded with: `lora_1` is the weight of the first.
+    loras: Vec<Lora>,
 }
 
 /// A parameter.
@@ -57,6 +59,15 @@ struct Look {
     name: String,
     /// The prompt.
     prompt: String,
+}
+
+/// A LoRA in the model.
+#[derive(Serialize, ToSchema)]
+struct Lora {
+    /// Its file's name.
+    name: String,
+    /// Its weight where the parameter says `auto`.
+    weight: f32,
 }
 
 /// A stream, in a few words.
@@ -117,12 +128,14 @@ pub async fn set(channel: &Channel, changes: Values) -> Result<Values, ApiError>
     }
 }
 
-/// Every parameter with its type, range and default, and the model's looks.
+/// Every parameter with its type, range and default, and the model's looks and LoRAs.
 #[utoipa::path(get, path = "/api/schema", responses((status = 200, description = "The schema", body = Schema)))]
 pub async fn schema(State(app): State<Arc<App>>) -> Json<Schema> {
     let looks = app.hub.looks().looks.iter();
     let looks = looks.map(|look| Look { name: look.name.clone(), prompt: look.prompt.clone() }).collect();
-    Json(Schema { parameters: parameters().iter().map(describe).collect(), looks })
+    let loras = app.hub.loras().iter();
+    let loras = loras.map(|lora| Lora { name: lora.name(), weight: lora.weight }).collect();
+    Json(Schema { parameters: parameters().iter().map(describe).collect(), looks, loras })
 }
 
 /// All streams.

@@ -8,12 +8,12 @@ use crate::program::{PHOTO, WHOLE, Weight, failed, image, model, save, succeed};
 use crate::weights;
 
 /// A module of the model's UNet, and its channels.
-const MODULE: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v";
+pub const MODULE: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v";
 const CHANNELS: usize = 32;
 const RANK: usize = 2;
 
 /// A file with a change of `module`.
-fn lora(folder: &Path, name: &str, module: &str) -> PathBuf {
+pub fn lora(folder: &Path, name: &str, module: &str) -> PathBuf {
     let factor = |end: &str, shape: [usize; 2]| Weight {
         name: format!("unet.{module}.lora_{end}.weight"),
         shape: shape.to_vec(),

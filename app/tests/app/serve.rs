@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::program::{dreamglass, failed};
+use crate::loras;
+use crate::program::{self, dreamglass, failed};
 
 const CARD: [&str; 3] = ["--source", "synthetic:128x128@30", "--pass-through"];
 
@@ -34,9 +35,12 @@ struct Server {
 }
 
 impl Server {
+    /// One that passes a test card through.
     fn start(folder: &Path, more: &[&str]) -> Self {
-        let more = [&CARD[..], more].concat();
-        let mut child = serve(folder, &more).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_only(folder, &[&CARD[..], more].concat())
+    }
+    fn start_only(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = serve(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         let place = loop {
@@ -51,9 +55,19 @@ impl Server {
     }
     /// The answer to a request, head and body.
     fn get(&self, port_of: &str, path: &str) -> String {
+        Self::request(port_of, "GET", path, "")
+    }
+    /// The same of any request with a body of JSON.
+    fn request(port_of: &str, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(port_of).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {port_of}\r\nConnection: close\r\n\r\n").unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {port_of}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         String::from_utf8_lossy(&answer).into_owned()
@@ -114,6 +128,51 @@ fn on_loopback_it_is_open_and_ends_with_its_files_finished() {
     assert!(rest.contains("kept.mp4") && rest.contains("main: "), "{rest}");
     let probe = Command::new("ffprobe").args(["-v", "error"]).arg(folder.path().join("kept.mp4")).output();
     assert!(probe.unwrap().status.success(), "{rest}");
+}
+
+/// Waits until the answer to `GET path` has `word` in it.
+fn until(server: &Server, path: &str, word: &str) -> String {
+    for _ in 0..600 {
+        let answer = server.get(&server.place, path);
+        if answer.contains(word) {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{path} never says {word}: {}", server.get(&server.place, path))
+}
+
+#[test]
+fn weights_of_loras_are_parameters_of_a_stream() {
+    let (model, folder) = (program::model(program::WHOLE), TempDir::new().unwrap());
+    loras::lora(folder.path(), "ink.safetensors", loras::MODULE);
+    loras::lora(folder.path(), "glow.safetensors", loras::MODULE);
+    let server = Server::start_only(
+        folder.path(),
+        &[
+            &["--source", "synthetic:64x64@30", "--size", "64x48", "--prompt", "x", "--bind", "127.0.0.1:0"]
+                [..],
+            &["--model", model.path().to_str().unwrap(), "--lora", "ink.safetensors"],
+            &["--lora", "glow.safetensors=0.5", "--lora-1", "0.75"],
+        ]
+        .concat(),
+    );
+    let schema = server.get(&server.place, "/api/schema");
+    let loras = r#""loras":[{"name":"ink","weight":1.0},{"name":"glow","weight":0.5}]"#;
+    assert!(schema.contains(loras), "{schema}");
+    assert!(server.get(&server.place, "/api/params").contains(r#""lora_1":0.75,"lora_2":"auto""#));
+    until(&server, "/api/snapshot.jpg", "200 OK");
+    let set = |body: &str| Server::request(&server.place, "PATCH", "/api/params", body);
+    assert!(set(r#"{"lora_2": -0.25}"#).contains(r#""lora_2":-0.25"#));
+    let refused = set(r#"{"lora_3": 1}"#);
+    assert!(
+        refused.contains("422") && refused.contains("lora_3") && refused.contains("2 LoRAs"),
+        "{refused}"
+    );
+    until(&server, "/api/stats", r#""phase":"live""#);
+    assert!(server.get(&server.place, "/api/stats").contains(r#""failed":0"#));
+    let (code, rest) = server.end();
+    assert_eq!(code, Some(130), "{rest}");
 }
 
 #[test]

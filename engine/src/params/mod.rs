@@ -61,6 +61,14 @@ pub struct Parameter {
     pub group: Group,
 }
 
+impl Parameter {
+    /// Which LoRA's weight it is, from 0; none where it is something else. Models have the first so many.
+    pub fn lora(&self) -> Option<usize> {
+        let number: usize = self.name.strip_prefix("lora_")?.parse().ok()?;
+        number.checked_sub(1)
+    }
+}
+
 /// How the steps of one picture are spread over frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Batching {
@@ -119,7 +127,7 @@ choices!(StrengthRule: "lcm" = Lcm, "img2img" = Img2Img);
 
 const UNIT: Kind = Kind::Number { min: 0.0, max: 1.0, step: 0.01 };
 const BELOW_ONE: Kind = Kind::Number { min: 0.0, max: 0.99, step: 0.01 };
-const LORA: Kind = Kind::Number { min: -4.0, max: 4.0, step: 0.05 };
+const LORA: Kind = Kind::Number { min: -2.0, max: 2.0, step: 0.05 };
 const PROMPT: Kind = Kind::Text { max_bytes: MAX_PROMPT_BYTES };
 // Whole numbers up to 2⁵³ pass through JSON unharmed.
 const SEED: Kind = Kind::Whole { min: 0, max: 1 << 53 };

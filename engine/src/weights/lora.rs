@@ -23,6 +23,13 @@ pub struct LoraFile {
     pub weight: f32,
 }
 
+impl LoraFile {
+    /// What people call it: the file's name without its extension.
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
 /// The change of one weight.
 #[derive(Debug, Clone)]
 pub(crate) struct Delta {

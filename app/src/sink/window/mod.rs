@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
-use dreamglass_engine::{Picture, Size};
+use dreamglass_engine::{LoraFile, Picture, Size};
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
@@ -68,7 +68,7 @@ impl Display {
     /// Shows `session` until the window or the stream ends.
     pub fn run(self, session: Session, appearance: Appearance) -> Result<Summary> {
         let mut shell = Shell {
-            panel: Panel::new(appearance.looks.clone()),
+            panel: Panel::new(appearance.looks.clone(), appearance.loras.clone()),
             session: Some(session),
             appearance,
             context: egui::Context::default(),
@@ -98,6 +98,8 @@ impl Display {
 pub struct Appearance {
     /// Names and prompts of the model's looks.
     pub looks: Vec<(String, String)>,
+    /// LoRAs that the model is loaded with.
+    pub loras: Vec<LoraFile>,
     /// Whether it fills the screen.
     pub is_full_screen: bool,
     /// Whether the panel is shown.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use dreamglass_engine::Params;
 use dreamglass_engine::live::MAX_LIVE_STEPS;
 use dreamglass_engine::params::{AUTO, Group, Kind, Parameter, Value, schema};
+use dreamglass_engine::{LoraFile, Params};
 use egui::{Color32, RichText, Ui};
 
 use super::layout::SourceView;
@@ -74,6 +74,8 @@ pub struct Panel {
     pub is_recording: bool,
     /// Looks of the model: names and prompts.
     pub looks: Vec<(String, String)>,
+    /// LoRAs that the model is loaded with.
+    loras: Vec<LoraFile>,
     draft: Option<(Params, Instant)>,
     texts: HashMap<&'static str, String>,
     preset_name: String,
@@ -81,9 +83,9 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// A panel for a model's looks.
-    pub fn new(looks: Vec<(String, String)>) -> Self {
-        Self { is_shown: true, looks, presets: Preset::names(), ..Self::default() }
+    /// A panel for a model's looks and LoRAs.
+    pub fn new(looks: Vec<(String, String)>, loras: Vec<LoraFile>) -> Self {
+        Self { is_shown: true, looks, loras, presets: Preset::names(), ..Self::default() }
     }
     /// The parameters as the hand left them.
     pub fn params(&self, view: &Params) -> Params {
@@ -143,12 +145,22 @@ impl Panel {
     }
     fn control(&mut self, ui: &mut Ui, parameter: &'static Parameter, params: &mut Params) {
         let Some(value) = params.get(parameter.name) else { return };
-        let label = parameter.name.replace('_', " ");
+        let lora = parameter.lora().map(|ix| self.loras.get(ix).cloned());
+        let label = match &lora {
+            // The model has no such LoRA.
+            Some(None) => return,
+            Some(Some(lora)) => lora.name(),
+            None => parameter.name.replace('_', " "),
+        };
         let response = ui.horizontal(|ui| {
             ui.label(label);
             let is_auto = parameter.has_auto && value == Value::Text(AUTO.into());
             let new = if is_auto {
-                ui.button(AUTO).clicked().then(|| first_value(parameter))
+                let first = || match &lora {
+                    Some(Some(lora)) => Value::Number(lora.weight.into()),
+                    _ => first_value(parameter),
+                };
+                ui.button(AUTO).clicked().then(first)
             } else {
                 self.edit(ui, parameter, &value)
             };

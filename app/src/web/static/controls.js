@@ -19,10 +19,17 @@ function title(name) {
   return words[0].toUpperCase() + words.slice(1);
 }
 
+// The LoRA whose weight a parameter is: undefined where it is something else, null where the model has none such.
+function loraOf(parameter, schema) {
+  const number = /^lora_(\d+)$/.exec(parameter.name);
+  return number ? schema.loras[number[1] - 1] || null : undefined;
+}
+
 // One parameter: `change(value)` is called with what a person chose.
 class Control {
-  constructor(parameter, change) {
+  constructor(parameter, change, lora) {
     this.parameter = parameter;
+    this.lora = lora;
     this.change = change;
     this.value = parameter.default;
     this.busyUntil = 0;
@@ -31,12 +38,13 @@ class Control {
     this.error = element('p', { class: 'error', id: `${id}-error`, role: 'alert' });
     const unit = parameter.unit ? `${parameter.doc} (${parameter.unit})` : parameter.doc;
     const hint = element('p', { class: 'hint', id: `${id}-hint` }, unit);
-    const reset = element('button', { type: 'button', class: 'reset', 'aria-label': `Reset ${title(parameter.name)}` }, 'Reset');
+    const name = lora ? `LoRA ${lora.name}` : title(parameter.name);
+    const reset = element('button', { type: 'button', class: 'reset', 'aria-label': `Reset ${name}` }, 'Reset');
     reset.onclick = () => this.choose(this.parameter.default, true);
     this.fields = element('div', { class: 'fields' });
     this.main = this.field(id);
     this.main.setAttribute('aria-describedby', `${id}-hint ${id}-error`);
-    const head = element('div', { class: 'head' }, element('label', { for: id }, title(parameter.name)), reset);
+    const head = element('div', { class: 'head' }, element('label', { for: id }, name), reset);
     this.element = element('div', { class: 'control', 'data-name': parameter.name }, head, this.fields, this.error, hint);
     if (parameter.has_auto && parameter.kind.type !== 'size') this.addAuto(id);
   }
@@ -117,7 +125,7 @@ class Control {
     this.auto = box;
     box.onchange = () => {
       const { kind } = this.parameter;
-      const usual = kind.names ? kind.names[0] : Math.max(kind.min, Math.min(kind.max, kind.type === 'whole' ? 1 : 0.5));
+      const usual = this.lora ? this.lora.weight : kind.names ? kind.names[0] : Math.max(kind.min, Math.min(kind.max, kind.type === 'whole' ? 1 : 0.5));
       this.choose(box.checked ? 'auto' : usual, true);
     };
     this.fields.append(element('label', { for: `${id}-auto` }, box, ' auto'));
@@ -163,7 +171,9 @@ export class Controls {
     this.lastRefused = null;
     const groups = new Map();
     for (const parameter of schema.parameters) {
-      const control = new Control(parameter, (value) => this.set({ [parameter.name]: value }));
+      const lora = loraOf(parameter, schema);
+      if (lora === null) continue;
+      const control = new Control(parameter, (value) => this.set({ [parameter.name]: value }), lora);
       this.controls.set(parameter.name, control);
       if (!groups.has(parameter.group)) {
         const summary = element('summary', {}, TITLES[parameter.group] || title(parameter.group));
