@@ -18,8 +18,13 @@ pub type Given = Vec<(&'static str, Value)>;
 #[derive(Debug, Clone, Default)]
 pub struct ParameterArgs<const STREAM: bool>(pub Given);
 
+/// Whether a single picture knows nothing of it.
+fn is_of_streams(parameter: &Parameter) -> bool {
+    matches!(parameter.group, Group::Stream | Group::Lora)
+}
+
 fn parameters(with_stream: bool) -> impl Iterator<Item = &'static Parameter> {
-    schema().iter().filter(move |p| with_stream || p.group != Group::Stream)
+    schema().iter().filter(move |p| with_stream || !is_of_streams(p))
 }
 
 /// `strength_rule` as `strength-rule`.
@@ -54,6 +59,7 @@ fn option(parameter: &'static Parameter) -> Arg {
 fn heading(group: Group) -> &'static str {
     match group {
         Group::Prompt => "Prompt",
+        Group::Lora => "LoRAs",
         Group::Sampling => "Sampling",
         Group::Picture => "Picture",
         Group::Stream => "Stream",
@@ -153,8 +159,7 @@ mod tests {
             };
             let given = parse::<true>(&[&word]).unwrap();
             assert_eq!(given.len(), 1, "{word}");
-            let is_stream = parameter.group == Group::Stream;
-            assert_eq!(parse::<false>(&[&word]).is_err(), is_stream, "{word}");
+            assert_eq!(parse::<false>(&[&word]).is_err(), is_of_streams(parameter), "{word}");
         }
         assert_eq!(parse::<true>(&["--mirror"]).unwrap(), [("mirror", Value::Flag(true))]);
     }

@@ -103,6 +103,7 @@ fn describe(parameter: &Parameter) -> Described {
     let Parameter { name, kind, default, unit, doc, has_auto, .. } = parameter;
     let group = match parameter.group {
         Group::Prompt => "prompt",
+        Group::Lora => "lora",
         Group::Sampling => "sampling",
         Group::Picture => "picture",
         Group::Stream => "stream",

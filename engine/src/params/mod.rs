@@ -34,6 +34,8 @@ const LONGEST_SHOWN: usize = 60;
 pub enum Group {
     /// What the picture shows.
     Prompt,
+    /// How much of the model's LoRAs there is; a single picture has them as they were loaded.
+    Lora,
     /// How it is denoised.
     Sampling,
     /// Size and shape.
@@ -194,13 +196,13 @@ parameters! {
         "How prompts are mixed, also in a transition";
     transition: f64 = 0.0; Kind::Number { min: 0.0, max: 60.0, step: 0.1 }, false, "s", Prompt,
         "How long a new prompt takes to replace the old one";
-    lora_1: Option<f64> = None; LORA, true, "", Stream,
+    lora_1: Option<f64> = None; LORA, true, "", Lora,
         "Weight of the model's first LoRA: 1 as it was trained, 0 nothing [auto: as it was loaded]";
-    lora_2: Option<f64> = None; LORA, true, "", Stream,
+    lora_2: Option<f64> = None; LORA, true, "", Lora,
         "Weight of the second LoRA [auto: as it was loaded]";
-    lora_3: Option<f64> = None; LORA, true, "", Stream,
+    lora_3: Option<f64> = None; LORA, true, "", Lora,
         "Weight of the third LoRA [auto: as it was loaded]";
-    lora_4: Option<f64> = None; LORA, true, "", Stream,
+    lora_4: Option<f64> = None; LORA, true, "", Lora,
         "Weight of the fourth LoRA [auto: as it was loaded]";
     strength: Option<f64> = None; UNIT, true, "", Sampling,
         "How far the source is noised, above 0 to 1 [auto: what suits the model]";

@@ -110,10 +110,14 @@ impl Panel {
             self.look_buttons(ui, &mut params);
             for (group, name, is_open) in [
                 (Group::Prompt, "Prompt", true),
+                (Group::Lora, "LoRAs", true),
                 (Group::Sampling, "Sampling", true),
                 (Group::Picture, "Picture", false),
                 (Group::Stream, "Stream", false),
             ] {
+                if group == Group::Lora && self.loras.is_empty() {
+                    continue;
+                }
                 egui::CollapsingHeader::new(name).default_open(is_open).show(ui, |ui| {
                     schema()
                         .iter()

@@ -3,7 +3,9 @@
 const THROTTLE = 66;
 const TYPING = 500;
 const SIZES = ['auto', '256x256', '384x384', '512x512', '512x288', '640x360', '768x768'];
-const TITLES = { prompt: 'Prompt', sampling: 'Sampling', picture: 'Picture', stream: 'Stream' };
+// Groups that are open at first.
+const OPEN = ['prompt', 'lora', 'sampling'];
+const TITLES = { prompt: 'Prompt', lora: 'LoRAs', sampling: 'Sampling', picture: 'Picture', stream: 'Stream' };
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -177,7 +179,7 @@ export class Controls {
       this.controls.set(parameter.name, control);
       if (!groups.has(parameter.group)) {
         const summary = element('summary', {}, TITLES[parameter.group] || title(parameter.group));
-        groups.set(parameter.group, element('details', { class: 'group', open: groups.size < 2 }, summary));
+        groups.set(parameter.group, element('details', { class: 'group', open: OPEN.includes(parameter.group) }, summary));
       }
       groups.get(parameter.group).append(control.element);
     }
