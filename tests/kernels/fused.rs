@@ -122,6 +122,7 @@ struct Chain {
     /// Channels of the first result.
     c: u32,
     stride: u32,
+    pads_behind: bool,
     is_doubled: bool,
     groups: u32,
     reader: Reader,
@@ -148,7 +149,8 @@ struct ChainData {
 
 impl Chain {
     fn new(x: [u32; 4], c: u32, groups: u32, reader: Reader) -> Self {
-        Self { x: Shape::new(x[0], x[1], x[2], x[3]), c, stride: 1, is_doubled: false, groups, reader }
+        let x = Shape::new(x[0], x[1], x[2], x[3]);
+        Self { x, c, stride: 1, pads_behind: false, is_doubled: false, groups, reader }
     }
     fn upsample(&self) -> Option<[u32; 2]> {
         self.is_doubled.then_some([2 * self.x.h, 2 * self.x.w])
@@ -179,6 +181,7 @@ impl Chain {
         let (reads, o, kernel) = self.reads();
         let first = Conv2d {
             stride: self.stride,
+            pads_behind: self.pads_behind,
             upsample: self.upsample(),
             statistics: true,
             ..Conv2d::new(x, Param::new("w1", &[self.c, self.x.c, 3, 3]))
@@ -205,6 +208,7 @@ impl Chain {
             out_c: self.c,
             kernel: 3,
             stride: self.stride,
+            pads_behind: self.pads_behind,
             upsample: self.upsample(),
         });
         let h = stored(&h, dtype);
@@ -226,6 +230,7 @@ impl Chain {
             out_c: o,
             kernel,
             stride: 1,
+            pads_behind: false,
             upsample: None,
         });
         if matches!(self.reader, Reader::Joined(_)) {
@@ -246,6 +251,7 @@ fn chains() -> Vec<Chain> {
         // A decoder's end: at most four outputs.
         Chain::new([1, 10, 13, 8], 64, 8, Reader::Conv(3)),
         Chain { stride: 2, ..Chain::new([1, 17, 15, 8], 36, 12, Reader::Conv(8)) },
+        Chain { stride: 2, pads_behind: true, ..Chain::new([1, 18, 14, 8], 32, 8, Reader::Conv(8)) },
         Chain { is_doubled: true, ..Chain::new([1, 9, 10, 8], 48, 6, Reader::Linear(12)) },
         // Batch rows of whole tiles, and of parts of tiles, which are not fused.
         Chain::new([2, 8, 8, 8], 64, 16, Reader::Conv(12)),

@@ -19,13 +19,15 @@ struct Case {
     out_c: u32,
     kernel: u32,
     stride: u32,
+    pads_behind: bool,
     upsample: Option<[u32; 2]>,
     /// Bias, time embedding, residual and SiLU all at once.
     fused: bool,
 }
 
 fn case(x: [u32; 4], c2: u32, out_c: u32, kernel: u32, stride: u32) -> Case {
-    Case { x: Shape::new(x[0], x[1], x[2], x[3]), c2, out_c, kernel, stride, upsample: None, fused: false }
+    let x = Shape::new(x[0], x[1], x[2], x[3]);
+    Case { x, c2, out_c, kernel, stride, pads_behind: false, upsample: None, fused: false }
 }
 
 fn cases() -> Vec<Case> {
@@ -34,6 +36,9 @@ fn cases() -> Vec<Case> {
         Case { fused: true, ..case([2, 7, 9, 12], 0, 36, 3, 1) },
         Case { fused: true, ..case([2, 9, 7, 8], 12, 20, 3, 1) },
         case([1, 13, 11, 8], 0, 65, 3, 2),
+        Case { pads_behind: true, ..case([1, 12, 10, 8], 0, 65, 3, 2) },
+        Case { pads_behind: true, fused: true, ..case([2, 7, 9, 12], 4, 36, 3, 2) },
+        Case { pads_behind: true, ..case([1, 2, 3, 4], 0, 3, 3, 2) },
         Case { upsample: Some([10, 14]), ..case([1, 5, 7, 16], 0, 33, 3, 1) },
         Case { upsample: Some([9, 13]), fused: true, ..case([2, 5, 7, 4], 0, 8, 3, 1) },
         Case { upsample: Some([10, 14]), fused: true, ..case([2, 5, 7, 8], 12, 68, 3, 1) },
@@ -81,6 +86,7 @@ fn expected(case: &Case, data: &Data, dtype: DType) -> Vec<(f64, f64)> {
         out_c: case.out_c,
         kernel: case.kernel,
         stride: case.stride,
+        pads_behind: case.pads_behind,
         upsample: case.upsample,
     });
     let k = c * case.kernel * case.kernel + 4;
@@ -111,7 +117,8 @@ fn record(case: &Case, plan: &mut PlanBuilder, dtype: DType, out: Shape) -> Resu
     let x2 = (case.c2 > 0).then(|| plan.input("x2", case.x.with_c(case.c2), dtype));
     let k = case.kernel;
     let weight = Param::new("w", &[case.out_c, case.x.c + case.c2, k, k]);
-    let conv = Conv2d { x2, stride: case.stride, upsample: case.upsample, ..Conv2d::new(x, weight) };
+    let Case { stride, pads_behind, upsample, .. } = *case;
+    let conv = Conv2d { x2, stride, pads_behind, upsample, ..Conv2d::new(x, weight) };
     if !case.fused {
         return conv.record(plan);
     }
@@ -125,7 +132,8 @@ fn record(case: &Case, plan: &mut PlanBuilder, dtype: DType, out: Shape) -> Resu
 fn convolutions_match_f64() {
     for (number, case) in cases().iter().enumerate() {
         let [h, w] = case.upsample.unwrap_or([case.x.h, case.x.w]);
-        let out = Shape::new(case.x.n, h.div_ceil(case.stride), w.div_ceil(case.stride), case.out_c);
+        let length = |size: u32| if case.pads_behind { size / 2 } else { size.div_ceil(case.stride) };
+        let out = Shape::new(case.x.n, length(h), length(w), case.out_c);
         let mut random = Random::new(number as u64 + 1);
         let weights = case.out_c * (case.x.c + case.c2) * case.kernel * case.kernel;
         let data = Data {

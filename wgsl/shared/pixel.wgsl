@@ -29,8 +29,8 @@ fn locate(asked: u32) -> u32 {
 }
 fn output_pixel(row: u32) -> vec3<i32> {
     let at = row % p.positions;
-    let pad = {{ 1 if taps == 9 else 0 }};
-    return vec3<i32>(i32(row / p.positions), i32(({{ first_line }} + at / p.out_w) * p.stride) - pad, i32(at % p.out_w * p.stride) - pad);
+    let corner = vec2<u32>({{ first_line }} + at / p.out_w, at % p.out_w) * p.stride;
+    return vec3<i32>(i32(row / p.positions), vec2<i32>(corner) - i32(p.pad));
 }
 fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
     let iy = corner.y + i32(tap / 3u);

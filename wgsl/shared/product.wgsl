@@ -21,6 +21,7 @@ struct Params {
     virtual_w: u32,
     out_w: u32,
     stride: u32,
+    pad: u32, // lines and columns of zeros before the first
 {% endif %}
 {% if has_shortcut %}
     shortcut_quads1: u32,

@@ -11,11 +11,11 @@ use crate::tensor::{DType, Shape, Tensor};
 use crate::weight::Param;
 
 /// `y = act(conv(up(norm(concat(x, x2)))) + bias + time_embedding + shortcut + residual)`, zero padding
-/// `kernel/2`.
+/// `kernel/2` on every side.
 ///
 /// Shapes: x `[N,H,W,C1]`, x2 `[N,H,W,C2]`, weight `[O, C1+C2, k, k]` with k 1 or 3 (checkpoint
 /// order OIHW), bias `[O]`, time_embedding `[N,1,1,O]`, residual and result `[N,H',W',O]` with
-/// `H' = ceil(H/stride)`. f16 or f32 storage, f32 accumulation.
+/// `H' = ceil(H/stride)`, or `floor(H/2)` where zeros are put behind only. f16 or f32 storage, f32 accumulation.
 ///
 /// A doubling before a 3×3 kernel costs less than half of what it seems to: each quarter of the result is a
 /// 2×2 convolution of the picture before it (sub-pixel phases), whose weights are sums of the checkpoint's.
@@ -39,6 +39,8 @@ pub struct Conv2d {
     pub shortcut: Option<Shortcut>,
     /// 1 or 2.
     pub stride: u32,
+    /// Whether zeros are put below and to the right only, so that windows begin at their pixel (3×3, stride 2).
+    pub pads_behind: bool,
     /// Nearest-neighbour resize of the input to this `[H, W]` before the convolution
     /// (source index `floor(i·in/out)`).
     pub upsample: Option<[u32; 2]>,
@@ -93,6 +95,7 @@ impl Conv2d {
             bias: None,
             shortcut: None,
             stride: 1,
+            pads_behind: false,
             upsample: None,
             time_embedding: None,
             residual: None,
@@ -109,7 +112,11 @@ impl Conv2d {
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         let (kernel, [virtual_h, virtual_w]) = self.check()?;
         let x = self.x.shape;
-        let whole = [virtual_h.div_ceil(self.stride), virtual_w.div_ceil(self.stride)];
+        let whole = [virtual_h, virtual_w].map(|size| match self.pads_behind {
+            true => size / self.stride,
+            false => size.div_ceil(self.stride),
+        });
+        let pad = if self.pads_behind { 0 } else { kernel / 2 };
         let rows = self.strip.as_ref().map_or(0..whole[0], |strip| strip.rows.clone());
         let out = Shape::new(x.n, rows.end.saturating_sub(rows.start), whole[1], self.weight.outer());
         let is_plain = self.stride == 1 && self.upsample.is_none();
@@ -148,7 +155,9 @@ impl Conv2d {
             immediates: match form {
                 Form::Product => Vec::new(),
                 Form::Phases => vec![x.h, x.w],
-                Form::Window | Form::Narrow => vec![x.h, x.w, virtual_h, virtual_w, out.w, self.stride],
+                Form::Window | Form::Narrow => {
+                    vec![x.h, x.w, virtual_h, virtual_w, out.w, self.stride, pad]
+                }
             },
         };
         product.record(plan)
@@ -196,9 +205,14 @@ impl Conv2d {
         if self.shortcut.is_some() && (is_resized || kernel != 3) {
             return Err(unsupported("a shortcut beside a stride, a resize or a 1×1 kernel".into()));
         }
+        if self.pads_behind && (self.stride != 2 || self.upsample.is_some() || kernel != 3) {
+            return Err(unsupported("zeros behind only, of anything but a 3×3 kernel with stride 2".into()));
+        }
         let size = self.upsample.unwrap_or([self.x.shape.h, self.x.shape.w]);
-        if size.contains(&0) || size.iter().any(|&s| s > 1 << 15) {
-            return Err(shape_error("conv2d", "an input of 1 to 32768 pixels a side", format!("{size:?}")));
+        let least = if self.pads_behind { 2 } else { 1 };
+        if size.iter().any(|&s| s < least || s > 1 << 15) {
+            let expected = format!("an input of {least} to 32768 pixels a side");
+            return Err(shape_error("conv2d", expected, format!("{size:?}")));
         }
         Ok((kernel, size))
     }

@@ -17,6 +17,8 @@ pub struct Conv2dInput<'a> {
     pub kernel: u32,
     /// 1 or 2.
     pub stride: u32,
+    /// Whether zeros are put below and to the right only.
+    pub pads_behind: bool,
     /// Nearest-neighbour size before the convolution.
     pub upsample: Option<[u32; 2]>,
 }
@@ -25,7 +27,8 @@ pub struct Conv2dInput<'a> {
 pub fn conv2d(input: &Conv2dInput<'_>) -> (Vec<f64>, Vec<f64>, Shape) {
     let s = input.shape;
     let [vh, vw] = input.upsample.unwrap_or([s.h, s.w]);
-    let out = Shape::new(s.n, vh.div_ceil(input.stride), vw.div_ceil(input.stride), input.out_c);
+    let length = |size: u32| if input.pads_behind { size / 2 } else { size.div_ceil(input.stride) };
+    let out = Shape::new(s.n, length(vh), length(vw), input.out_c);
     let (mut y, mut magnitude) = (Vec::new(), Vec::new());
     for n in 0..out.n {
         for oy in 0..out.h {
@@ -47,8 +50,9 @@ fn window(input: &Conv2dInput<'_>, [vh, vw]: [u32; 2], [n, oy, ox, o]: [u32; 4])
     let (mut sum, mut magnitude) = (0.0, 0.0);
     for tap in 0..k * k {
         let (dy, dx) = (tap / k, tap % k);
+        let before = if input.pads_behind { 0 } else { k / 2 };
         let (iy, ix) =
-            ((oy * input.stride + dy).checked_sub(k / 2), (ox * input.stride + dx).checked_sub(k / 2));
+            ((oy * input.stride + dy).checked_sub(before), (ox * input.stride + dx).checked_sub(before));
         let (Some(iy), Some(ix)) = (iy.filter(|&v| v < vh), ix.filter(|&v| v < vw)) else { continue };
         let (sy, sx) = (iy * s.h / vh, ix * s.w / vw);
         let row = (((n * s.h + sy) * s.w + sx) * s.c) as usize;
