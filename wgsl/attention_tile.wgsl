@@ -9,22 +9,22 @@
 // D = {{ 4 * quads }}; head h has columns offset + h * D. Everything is accumulated in f32.
 //
 // Workgroup (i, h, n) owns {{ 64 // split }} queries: {{ split }} invocation(s) for each, with {{ part }} quads of D each (the last
-// may be padding). Tiles of 16 keys, then of their values, pass through one f32 tile in workgroup
-// memory, and the scores in between: unrolling 16 keys by D instead takes drivers seconds to
+// may be padding). Tiles of {{ keys }} keys, then of their values, pass through one f32 tile in workgroup
+// memory, and the scores in between: unrolling all keys by D instead takes drivers seconds to
 // compile. The softmax is online: a running maximum, sum and output, rescaled tile by tile.
 
 {% include "shared/attention.wgsl" %}
 
-// 16 rows of {{ row }} quads.
-var<workgroup> sh_tile: array<vec4<f32>, {{ 16 * row }}>;
+// {{ keys }} rows of {{ row }} quads.
+var<workgroup> sh_tile: array<vec4<f32>, {{ keys * row }}>;
 // Scores [key][query][part]; a score is the sum of its parts.
-var<workgroup> sh_scores: array<f32, 1024>;
+var<workgroup> sh_scores: array<f32, {{ keys * 64 }}>;
 
 {% macro score() %}
 select(MASKED, {% for i in range(split) %}{% if i > 0 %} + {% endif %}sh_scores[l * 64u + own + {{ i }}u]{% endfor %}, j + l < visible)
 {%- endmacro %}
 {% macro fill(dtype, buf, rows, pitch, offset) %}
-        for (var i = t; i < {{ 16 * row }}u; i += 64u) {
+        for (var i = t; i < {{ keys * row }}u; i += 64u) {
             let key = j + i / {{ row }}u;
             let quad = i % {{ row }}u;
             var value = vec4<f32>(0.0);
@@ -59,10 +59,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     var sum = 0.0;
     let visible = {% if causal %}min(p.keys, query + 1u){% else %}p.keys{% endif %};
     let end = {% if causal %}min(p.keys, first + {{ 64 // split }}u){% else %}p.keys{% endif %};
-    for (var j = 0u; j < end; j += 16u) {
+    for (var j = 0u; j < end; j += {{ keys }}u) {
 {{ fill(k_dtype, "k", "p.k_rows", "p.k_pitch", "p.k_offset") }}
         workgroupBarrier();
-        for (var l = 0u; l < 16u; l++) {
+        for (var l = 0u; l < {{ keys }}u; l++) {
             let at = l * {{ row }}u + start;
             var dots = vec4<f32>(0.0);
             {% for i in range(part) %}
@@ -75,7 +75,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         // The tile is free: values while the maximum is found.
 {{ fill(v_dtype, "v", "p.v_rows", "p.v_pitch", "p.v_offset") }}
         var high = top;
-        for (var l = 0u; l < 16u; l++) {
+        for (var l = 0u; l < {{ keys }}u; l++) {
             let score = {{ score() }};
             high = max(high, score);
         }
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         y_{{ i }} *= shrink;
         {% endfor %}
         workgroupBarrier();
-        for (var l = 0u; l < 16u; l++) {
+        for (var l = 0u; l < {{ keys }}u; l++) {
             let score = {{ score() }};
             let weight = exp2(score - high);
             let at = l * {{ row }}u + start;

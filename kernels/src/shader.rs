@@ -19,6 +19,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("shared/activation.wgsl", include_str!("../../wgsl/shared/activation.wgsl")),
     ("attention_lane.wgsl", include_str!("../../wgsl/attention_lane.wgsl")),
     ("attention_tile.wgsl", include_str!("../../wgsl/attention_tile.wgsl")),
+    ("attention_wide.wgsl", include_str!("../../wgsl/attention_wide.wgsl")),
     ("copy_sweep.wgsl", include_str!("../../wgsl/copy_sweep.wgsl")),
     ("fma_chain.wgsl", include_str!("../../wgsl/fma_chain.wgsl")),
     ("embedding.wgsl", include_str!("../../wgsl/embedding.wgsl")),

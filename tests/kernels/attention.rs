@@ -149,6 +149,20 @@ fn self_attention_matches_f64() {
     ]);
 }
 
+/// Heads whose queries and outputs have no room in registers: one of an autoencoder's mid block, and odd ones.
+#[test]
+fn attention_of_wide_heads_matches_f64() {
+    use Source::{Apart, Kv, Qkv};
+    check_random(&[
+        Case::new([1, 40, 40, 1, 512], Qkv),
+        Case::new([2, 19, 19, 1, 512], Qkv).stored(F32, F32),
+        Case::new([1, 64, 64, 1, 256], Qkv),
+        Case::new([2, 9, 33, 2, 164], Kv).stored(F32, F16),
+        Case::new([1, 21, 13, 1, 196], Apart).causal(),
+        Case::new([1, 1, 1, 1, 320], Apart),
+    ]);
+}
+
 #[test]
 fn attention_over_a_prompt_matches_f64() {
     use Source::{Apart, Kv};

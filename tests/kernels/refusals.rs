@@ -44,7 +44,7 @@ fn attention_refuses_what_does_not_fit() {
         let result = Attention::new(q, q, q, heads).record(&mut b);
         assert!(matches!(result, Err(KernelError::Unsupported { .. })), "{result:?}");
     }
-    let wide = b.input("wide", Shape::tokens(1, 8, 164), F16);
+    let wide = b.input("wide", Shape::tokens(1, 8, 516), F16);
     let result = Attention::new(wide, wide, wide, 1).record(&mut b);
     assert!(matches!(result, Err(KernelError::Unsupported { .. })), "{result:?}");
 }
@@ -83,6 +83,13 @@ fn products_refuse_what_does_not_fit() {
     refused_shape(Conv2d { shortcut: shortcut(other, 12), ..conv() }.record(&mut b));
     refused_shape(Conv2d { shortcut: shortcut(x, 16), ..conv() }.record(&mut b));
     unsupported(Conv2d { shortcut: shortcut(x, 12), stride: 2, ..conv() }.record(&mut b));
+    // Zeros behind only: with another stride, of another kernel, behind a doubling, of one pixel.
+    let behind = || Conv2d { pads_behind: true, stride: 2, ..conv() };
+    unsupported(Conv2d { stride: 1, ..behind() }.record(&mut b));
+    unsupported(Conv2d { weight: weight(8, 12, 1), ..behind() }.record(&mut b));
+    unsupported(Conv2d { upsample: Some([16, 12]), ..behind() }.record(&mut b));
+    let line = b.input("line", Shape::new(1, 1, 6, 12), F16);
+    refused_shape(Conv2d { x: line, ..behind() }.record(&mut b));
     // Gates: an odd half, and what would have to follow them.
     let linear = |o| Linear { is_gated: true, ..Linear::new(x, Param::new("w", &[o, 12])) };
     refused_shape(linear(12).record(&mut b));

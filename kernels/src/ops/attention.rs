@@ -15,6 +15,18 @@ const fn lane_queries(quads: u32) -> u32 {
     if quads <= 20 { 2 } else { 1 }
 }
 
+/// Quads of the widest head: one of an autoencoder's mid block.
+const MAX_QUADS: u32 = 128;
+/// Quads of the widest head whose queries and outputs a lane of a CPU adapter keeps in registers.
+const LANE_QUADS: u32 = 40;
+/// Quads of a wider head's output that a lane owns.
+const PART_QUADS: u32 = 32;
+
+/// Keys of a tile of rows of `quads`, of which WebGPU's 16 KiB of workgroup memory have room for beside the scores.
+const fn tile_keys(quads: u32) -> u32 {
+    if quads <= 48 { 16 } else { 4 }
+}
+
 /// Invocations of a workgroup of `attention_coop`.
 const COOP_THREADS: u32 = 256;
 
@@ -22,7 +34,7 @@ const COOP_THREADS: u32 = 256;
 ///
 /// Shapes: q `[N,H,W,heads·D]` (T = H·W queries), k and v `[N or 1, H',W', heads·D]` (S keys); a
 /// batch of 1 serves every row of q. Result `[N,H,W,heads·D]` in q's storage. Head `i` has
-/// channels `i·D…`. D is a multiple of 4 up to 160. Each may be a column block of a fused
+/// channels `i·D…`. D is a multiple of 4 up to 512. Each may be a column block of a fused
 /// projection. Logits, maximum, sum and output are accumulated in f32.
 ///
 /// # Errors
@@ -83,7 +95,7 @@ impl Attention {
             variant: self.variant(quads, way),
             bindings: bindings.map(|(name, tensor, is_written)| (name, tensor.into(), is_written)).into(),
             immediates: immediates.clone(),
-            grid: [queries.div_ceil(way.queries()), heads, shape.n],
+            grid: [queries.div_ceil(way.queries()), heads * way.parts(quads), shape.n],
         });
         let candidates = candidates.collect();
         // Both products; under the causal mask half of them.
@@ -123,8 +135,9 @@ impl Attention {
             return Err(shape_error("attention v", format!("{} keys", context.positions()), v.tensor));
         }
         let d = q.c / heads.max(1);
-        if heads == 0 || d * heads != q.c || d == 0 || d > 160 || !d.is_multiple_of(4) {
-            let what = format!("{} columns in {heads} heads (a multiple of 4 up to 160 each)", q.c);
+        if heads == 0 || d * heads != q.c || d == 0 || d > 4 * MAX_QUADS || !d.is_multiple_of(4) {
+            let most = 4 * MAX_QUADS;
+            let what = format!("{} columns in {heads} heads (a multiple of 4 up to {most} each)", q.c);
             return Err(KernelError::Unsupported { op: op.into(), what });
         }
         Ok((tokens.with_c(q.c), d / 4))
@@ -154,6 +167,9 @@ impl Attention {
 
     /// Every way to do it on `target`, the first guess first.
     fn ways(&self, target: Target, quads: u32) -> Vec<Way> {
+        if target.tier == Tier::Lane && quads > LANE_QUADS {
+            return vec![Way::Wide { lanes: target.lanes }];
+        }
         if target.tier == Tier::Lane {
             let guess = lane_queries(quads);
             return [guess, 3 - guess].map(|queries| Way::Lane { lanes: target.lanes, queries }).into();
@@ -179,8 +195,13 @@ impl Attention {
                 defines.extend([("lanes", Define::U32(lanes)), ("queries", Define::U32(queries))]);
                 "attention_lane"
             }
+            Way::Wide { lanes } => {
+                defines.extend([("lanes", Define::U32(lanes)), ("part", Define::U32(PART_QUADS))]);
+                "attention_wide"
+            }
             Way::Tile { split } => {
-                defines.push(("split", Define::U32(split)));
+                let row = quads.div_ceil(split) * split;
+                defines.extend([("split", Define::U32(split)), ("keys", Define::U32(tile_keys(row)))]);
                 "attention_tile"
             }
             Way::Matrices { matrices, queries, keys } => {
@@ -203,6 +224,8 @@ impl Attention {
 enum Way {
     /// So many queries a lane.
     Lane { lanes: u32, queries: u32 },
+    /// One query a lane, and a part of its output.
+    Wide { lanes: u32 },
     /// A query for `split` invocations of 64, each with a part of its head.
     Tile { split: u32 },
     /// Blocks on matrix units.
@@ -214,9 +237,14 @@ impl Way {
     const fn queries(self) -> u32 {
         match self {
             Self::Lane { lanes, queries } => lanes * queries,
+            Self::Wide { lanes } => lanes,
             Self::Tile { split } => 64 / split,
             Self::Matrices { queries, .. } => queries,
         }
+    }
+    /// Workgroups that share the output of a query in a head of `quads`.
+    const fn parts(self, quads: u32) -> u32 {
+        if matches!(self, Self::Wide { .. }) { quads.div_ceil(PART_QUADS) } else { 1 }
     }
 }
 
@@ -224,6 +252,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lane { lanes, queries } => write!(f, "lane {queries} by {lanes}"),
+            Self::Wide { lanes } => write!(f, "lane 1 by {lanes}, in parts"),
             Self::Tile { split } => write!(f, "tile {} by 64", 64 / split),
             Self::Matrices { queries, keys, .. } => write!(f, "matrices {queries}x{keys}"),
         }
@@ -235,7 +264,7 @@ pub(crate) fn variants() -> Vec<Variant> {
     const F: [DType; 2] = [DType::F16, DType::F32];
     check::recorded(|plan| {
         for (q_dtype, k_dtype) in [(F[0], F[0]), (F[0], F[1]), (F[1], F[0]), (F[1], F[1])] {
-            for d in [4, 8, 40, 64, 76, 80, 128, 132, 160] {
+            for d in [4, 8, 40, 64, 76, 80, 128, 132, 160, 196, 512] {
                 let name = format!("{d}{q_dtype}{k_dtype}");
                 let q = plan.input(&format!("q{name}"), Shape::tokens(1, 32, 2 * d), q_dtype);
                 let k = plan.input(&format!("k{name}"), Shape::tokens(1, 20, 2 * d), k_dtype);
