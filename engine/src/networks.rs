@@ -10,6 +10,7 @@ use dreamglass_kernels::{DType, Plan, Shape};
 
 use crate::error::EngineError;
 use crate::frame::Size;
+use crate::model::config::{AutoencoderLayers, KlLayers};
 use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
 use crate::plans::{self, Source};
 use crate::text::Tokenizer;
@@ -46,8 +47,35 @@ impl Network<AutoencoderConfig> {
     /// [`EngineError`] naming the file or field.
     pub fn open(files: &ModelFiles) -> Result<Self, EngineError> {
         let folder = if files.open("vae/config.json")?.is_some() { "vae" } else { "." };
-        Self::open_in(files, folder, AutoencoderConfig::parse)
+        let mut network = Self::open_in(files, folder, AutoencoderConfig::parse)?;
+        if let AutoencoderLayers::Kl(layers) = &network.config.layers {
+            adapt(&mut network.checkpoint, layers, network.config.latent_channels)?;
+        }
+        Ok(network)
     }
+    /// Whether it is a large one, an `AutoencoderKL`.
+    pub fn is_large(&self) -> bool {
+        matches!(self.config.layers, AutoencoderLayers::Kl(_))
+    }
+}
+
+/// What diffusers called the projections of an autoencoder's attention up to 0.17, as published files have them, and
+/// what it calls them now.
+const PROJECTIONS: [(&str, &str); 4] =
+    [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")];
+
+/// Gives the weights of an `AutoencoderKL` the names that its graph has, and leaves out what only the variance of the
+/// latents needs.
+fn adapt(checkpoint: &mut Checkpoint, layers: &KlLayers, latent_channels: u32) -> Result<(), EngineError> {
+    for half in ["encoder", "decoder"] {
+        let attention = format!("{half}.mid_block.attentions.0");
+        if checkpoint.contains(&format!("{attention}.query.weight")) {
+            PROJECTIONS.iter().for_each(|(old, new)| {
+                checkpoint.rename(format!("{attention}.{old}"), format!("{attention}.{new}"));
+            });
+        }
+    }
+    checkpoint.halve(if layers.quant_conv { "quant_conv" } else { "encoder.conv_out" }, latent_channels)
 }
 
 impl Network<TextConfig> {

@@ -83,8 +83,8 @@ fn damaged_models_are_refused_by_name() {
     expect(&["unet/config.json", "`act_fn`", "mish"], &|case| {
         replace(case, "unet/config.json", "\"silu\"", "\"mish\"");
     });
-    expect(&["vae/config.json", "AutoencoderKL", "TAESD"], &|case| {
-        replace(case, "vae/config.json", "AutoencoderTiny", "AutoencoderKL");
+    expect(&["vae/config.json", "`_class_name`", "VQModel", "AutoencoderKL"], &|case| {
+        replace(case, "vae/config.json", "AutoencoderTiny", "VQModel");
     });
     expect(&["`cross_attention_dim`", "hidden_size"], &|case| {
         replace(case, "unet/config.json", "\"cross_attention_dim\": 48", "\"cross_attention_dim\": 64");

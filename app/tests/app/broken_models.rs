@@ -70,12 +70,7 @@ fn configs_that_are_not_supported() {
     with_field(config, "down_block_types", blocks, &[config, "down_block_types", "FancyBlock2D"]);
     with_field(config, "act_fn", "tanh".into(), &[config, "act_fn", "tanh"]);
     with_field(config, "layers_per_block", (-1).into(), &[config, "layers_per_block", "-1"]);
-    with_field(
-        "vae/config.json",
-        "_class_name",
-        "AutoencoderKL".into(),
-        &["vae/config.json", "AutoencoderKL"],
-    );
+    with_field("vae/config.json", "_class_name", "VQModel".into(), &["vae/config.json", "VQModel"]);
     damaged(config, |path| fs::write(path, "{").unwrap(), &[config]);
     damaged("text_encoder/config.json", |path| fs::remove_file(path).unwrap(), &["text_encoder/config.json"]);
 }
@@ -98,9 +93,13 @@ fn another_autoencoder_takes_the_place_of_one_that_is_not_supported() {
     for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
         fs::copy(folder.path().join("vae").join(file), own.join(file)).unwrap();
     }
-    let text = fs::read_to_string(&config).unwrap().replace("AutoencoderTiny", "AutoencoderKL");
+    let text = fs::read_to_string(&config).unwrap().replace("AutoencoderTiny", "VQModel");
     fs::write(&config, text).unwrap();
-    failed(&image(folder.path(), &[]), 2, &["vae/config.json", "AutoencoderKL", "AutoencoderTiny", "TAESD"]);
+    failed(
+        &image(folder.path(), &[]),
+        2,
+        &["vae/config.json", "VQModel", "AutoencoderTiny", "AutoencoderKL"],
+    );
     let output = image(folder.path(), &["--vae", own.to_str().unwrap()]);
     assert!(output.status.success(), "{}", crate::program::stderr(&output));
     let nowhere = tiny.path().join("nothing");

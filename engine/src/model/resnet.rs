@@ -1,30 +1,36 @@
-//! The residual block and the resizing convolutions of the UNet.
+//! The residual block and the resizing convolutions of UNets and autoencoders.
 
-use dreamglass_kernels::{KernelError, PlanBuilder, Shape, Tensor};
+use dreamglass_kernels::{KernelError, PlanBuilder, Tensor};
 
 use super::layers::{conv3, conv3_of_two, group_norm_of, shortcut};
-use super::unet::Frame;
+
+/// What the group normalisations of a network's residual blocks have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupNorms {
+    /// Groups of channels.
+    pub groups: u32,
+    /// Added to the variance.
+    pub eps: f32,
+}
 
 /// `ResnetBlock2D`: norm, SiLU, conv with the time embedding; norm, SiLU, conv with the residual.
 ///
-/// Shapes: x `[N,H,W,C1]`, x2 `[N,H,W,C2]` (the skip connection, joined behind x), result
-/// `[N,H,W,o]`. The time embedding is the input `{name}.time_emb_proj` `[N,1,1,o]`.
+/// Shapes: time embedding `[N,1,1,o]`, x `[N,H,W,C1]`, x2 `[N,H,W,C2]` (the skip connection, joined behind x), result
+/// `[N,H,W,o]`.
 pub(crate) fn resnet(
     b: &mut PlanBuilder,
-    frame: &Frame<'_>,
+    GroupNorms { groups, eps }: GroupNorms,
     name: &str,
+    time: Option<Tensor>,
     x: Tensor,
     x2: Option<Tensor>,
     o: u32,
 ) -> Result<Tensor, KernelError> {
-    let (groups, eps) = (frame.config.groups, frame.config.eps);
     b.push_scope(name);
-    let time = frame.time(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
-
     let c = x.shape.c + x2.map_or(0, |t| t.shape.c);
     let mut h = conv3_of_two(&format!("{name}.conv1"), x, x2, o);
     h.norm = group_norm_of(&format!("{name}.norm1"), c, groups, eps, true);
-    h.time_embedding = Some(time);
+    h.time_embedding = time;
     h.statistics = true;
     let h = h.record(b)?;
 

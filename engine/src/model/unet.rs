@@ -7,7 +7,7 @@ use dreamglass_kernels::{DType, KernelError, PlanBuilder, Shape, Tensor};
 
 use super::config::UnetConfig;
 use super::layers::{conv3, group_norm_of};
-use super::resnet::{downsample, resnet, upsample};
+use super::resnet::{self, GroupNorms, downsample, upsample};
 use super::transformer::transformer;
 
 /// Where the UNet meets its conditioning, and in which storage type it computes.
@@ -130,6 +130,20 @@ fn up_block(
         }
         _ => Ok(x),
     }
+}
+
+/// The residual block `name` with its time embedding, the input `{name}.time_emb_proj`; x2 is the skip connection.
+fn resnet(
+    b: &mut PlanBuilder,
+    frame: &Frame<'_>,
+    name: &str,
+    x: Tensor,
+    x2: Option<Tensor>,
+    o: u32,
+) -> Result<Tensor, KernelError> {
+    let norms = GroupNorms { groups: frame.config.groups, eps: frame.config.eps };
+    let time = frame.time(b, &format!("{name}.time_emb_proj"), Shape::vector(x.shape.n, o));
+    resnet::resnet(b, norms, name, Some(time), x, x2, o)
 }
 
 /// The transformer `name` with the heads and depth of its level.

@@ -86,6 +86,44 @@ fn every_weight_of_the_tiny_autoencoder_is_read() {
     assert!(decoded.contains(&(PICTURE.into(), Shape::new(1, 512, 512, 3), DType::F32)), "{decoded:?}");
 }
 
+/// `vae/config.json` of Stable Diffusion 1.x and 2.x.
+const SD_VAE: &[u8] = br#"{"_class_name": "AutoencoderKL", "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512], "down_block_types":
+    ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+    "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3,
+    "sample_size": 512, "up_block_types":
+    ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+
+#[test]
+fn every_weight_of_the_large_autoencoder_is_read() {
+    let config = AutoencoderConfig::parse("vae/config.json", SD_VAE).unwrap();
+    let size = Size::new(512, 512);
+    let begin = begin(target(), &config, size, Source::Tensor, DType::F16).unwrap();
+    let end = end(target(), &config, Shape::new(1, 64, 64, 4), 0.18215, DType::F16).unwrap();
+    let vae = weights(&[&begin, &end]);
+    // Those of diffusers' AutoencoderKL, without four of the eight outputs of its quant_conv.
+    assert_eq!((vae.len(), vae.values().sum::<u64>()), (248, 83_653_863 - 4 * 9));
+    let encoded = names(&begin, false);
+    assert!(encoded.contains(&(LATENTS.into(), Shape::new(1, 64, 64, 4), DType::F32)), "{encoded:?}");
+    let decoded = names(&end, false);
+    assert!(decoded.contains(&(PICTURE.into(), Shape::new(1, 512, 512, 3), DType::F32)), "{decoded:?}");
+}
+
+#[test]
+fn the_large_autoencoder_fits_small_bindings_in_f16_and_says_what_does_not() {
+    let config = AutoencoderConfig::parse("vae/config.json", SD_VAE).unwrap();
+    for target in [Target::tile(), Target::lane(8)] {
+        assert_eq!(target.max_binding_bytes, 128 << 20);
+        let decode = |side, dtype| end(target, &config, Shape::new(1, side, side, 4), 1.0, dtype);
+        assert!(begin(target, &config, Size::new(512, 512), Source::Tensor, DType::F16).is_ok());
+        assert!(decode(64, DType::F16).is_ok());
+        // 512x512 pixels of 256 channels.
+        let error = decode(64, DType::F32).unwrap_err().to_string();
+        let words = ["decoder.up_blocks.2.upsamplers.0", "268435456", "limit is 134217728"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
+
 #[test]
 fn conditioning_outputs_are_the_unets_inputs() {
     for guided in [false, true] {

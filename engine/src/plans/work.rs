@@ -57,7 +57,7 @@ fn work_is_what_others_count() {
                 let plan = self::text(target, &text, "", [1, 77], DType::F16).unwrap();
                 expect_work(target.tier, &what("text"), &[plan], network);
             }
-            if let Some(network) = family.get("vae") {
+            for network in ["vae", "vae_kl"].iter().filter_map(|part| family.get(part)) {
                 // Strips trade dispatches for memory.
                 let mut vae = AutoencoderConfig::parse("vae", &config(network)).unwrap();
                 vae.strip_bytes = u64::MAX;

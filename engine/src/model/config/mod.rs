@@ -9,7 +9,7 @@ mod scheduler;
 mod text;
 mod unet;
 
-pub use autoencoder::AutoencoderConfig;
+pub use autoencoder::{AutoencoderConfig, AutoencoderLayers, KlLayers, TinyLayers};
 pub(crate) use fields::Fields;
 pub use scheduler::{Prediction, SchedulerConfig};
 pub use text::TextConfig;

@@ -1,12 +1,15 @@
-//! Part of a checkpoint under other names.
+//! Part of a checkpoint, and under other names.
 
 use std::ops::Range;
 
+use crate::error::EngineError;
 use crate::weights::safetensors::{Checkpoint, TensorInfo};
 use crate::weights::single::{Names, Place};
 
 /// Ends of names whose tensors hold three projections along axis 0 (`torch.nn.MultiheadAttention`).
 const FUSED: [(&str, &str); 2] = [("in_proj_weight", "weight"), ("in_proj_bias", "bias")];
+/// Ends of the names of a module's tensors.
+const LEAVES: [&str; 2] = ["weight", "bias"];
 const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
 impl Checkpoint {
@@ -41,6 +44,37 @@ impl Checkpoint {
             let third = TensorInfo { shard: info.shard, dtype: info.dtype, shape, bytes };
             self.tensors.insert(format!("{module}{projection}.{leaf}"), third);
         }
+    }
+
+    /// Calls the module `from` by the name `to`, unless there is one of that name.
+    pub(crate) fn rename(&mut self, from: String, to: String) {
+        for leaf in LEAVES {
+            let target = format!("{to}.{leaf}");
+            if !self.contains(&target)
+                && let Some(info) = self.tensors.remove(&format!("{from}.{leaf}"))
+            {
+                self.tensors.insert(target, info);
+            }
+        }
+        self.origins.insert(to, from);
+    }
+
+    /// Leaves of the tensors of `module` the first `rows` of twice as many along axis 0.
+    ///
+    /// # Errors
+    /// [`EngineError::WeightShape`] for another number of them.
+    pub(crate) fn halve(&mut self, module: &str, rows: u32) -> Result<(), EngineError> {
+        for name in LEAVES.map(|leaf| format!("{module}.{leaf}")) {
+            let Some(info) = self.tensors.get_mut(&name) else { continue };
+            if info.shape.first() != Some(&(2 * rows as usize)) {
+                let rest = info.shape.iter().skip(1).map(|&d| d as u32);
+                let expected = std::iter::once(2 * rows).chain(rest).collect();
+                return Err(EngineError::WeightShape { name, expected, got: info.shape.clone() });
+            }
+            info.shape[0] /= 2;
+            info.bytes.end = info.bytes.start + info.bytes.len() / 2;
+        }
+        Ok(())
     }
 
     /// `name`, with the file's own name for it where that is another.

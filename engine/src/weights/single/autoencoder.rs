@@ -32,6 +32,9 @@ pub(super) fn describe(part: &Part<'_>) -> Result<Names, String> {
             return tiny(part, halves, shift);
         }
     }
+    if part.has("decoder.mid_block") {
+        return kl_of_diffusers(part);
+    }
     if !part.has("decoder.mid") {
         return Err("holds no network that is known here: expected a checkpoint of SD 1.x or 2.x \
                     (model.diffusion_model.…) or an autoencoder (decoder.mid.… or taesd_decoder.…)"
@@ -146,12 +149,25 @@ fn kl(part: &Part<'_>) -> Result<Names, String> {
     for module in ["quant_conv", "post_quant_conv"] {
         names.add(module, module);
     }
-    names.config = kl_config(part, levels)?;
+    names.config = kl_config(part, "encoder.down", "block", "encoder.mid.attn_1")?;
     Ok(names)
 }
 
-fn kl_config(part: &Part<'_>, levels: usize) -> Result<Value, String> {
-    let channels = |level| part.length(&format!("encoder.down.{level}.block.0.conv2.weight"), 0);
+/// An `AutoencoderKL` in diffusers' own names, without a config.
+fn kl_of_diffusers(part: &Part<'_>) -> Result<Names, String> {
+    let mut names = Names::new();
+    for module in ["encoder", "decoder", "quant_conv", "post_quant_conv"] {
+        names.add(module, module);
+    }
+    names.config = kl_config(part, "encoder.down_blocks", "resnets", "encoder.mid_block.attentions.0")?;
+    Ok(names)
+}
+
+/// The config of an `AutoencoderKL` whose encoder has its levels in `down`, their resnets in `resnets`, and an attention
+/// called `attention` if any.
+fn kl_config(part: &Part<'_>, down: &str, resnets: &str, attention: &str) -> Result<Value, String> {
+    let levels = (0..).take_while(|ix| part.has(&format!("{down}.{ix}"))).count();
+    let channels = |level| part.length(&format!("{down}.{level}.{resnets}.0.conv2.weight"), 0);
     let channels: Vec<usize> = (0..levels).map(channels).collect::<Result<_, String>>()?;
     Ok(json!({
         "_class_name": "AutoencoderKL",
@@ -159,12 +175,12 @@ fn kl_config(part: &Part<'_>, levels: usize) -> Result<Value, String> {
         "out_channels": part.length("decoder.conv_out.weight", 0)?,
         "latent_channels": part.length("decoder.conv_in.weight", 1)?,
         "block_out_channels": numbers(channels),
-        "layers_per_block": (0..).take_while(|ix| part.has(&format!("encoder.down.0.block.{ix}"))).count(),
+        "layers_per_block": (0..).take_while(|ix| part.has(&format!("{down}.0.{resnets}.{ix}"))).count(),
         "down_block_types": Value::from_iter((0..levels).map(|_| "DownEncoderBlock2D")),
         "up_block_types": Value::from_iter((0..levels).map(|_| "UpDecoderBlock2D")),
         "use_quant_conv": part.has("quant_conv"),
         "use_post_quant_conv": part.has("post_quant_conv"),
-        "mid_block_add_attention": part.has("encoder.mid.attn_1"),
+        "mid_block_add_attention": part.has(attention),
         "scaling_factor": SCALING_FACTOR,
     }))
 }

@@ -22,8 +22,10 @@ use crate::weights::{Bytes, Checkpoint, files};
 use part::Part;
 pub(in crate::weights) use part::{Names, Place};
 
-/// Tensors that no network has: the original code's noise schedule, averages kept for training, and a scale of CLIP.
-const BYSTANDERS: [&str; 13] = [
+/// Tensors that no network has: the original code's noise schedule, averages and losses kept for training, and a scale
+/// of CLIP.
+const BYSTANDERS: [&str; 14] = [
+    "loss.",
     "model_ema.",
     "betas",
     "alphas_cumprod",
@@ -110,10 +112,12 @@ impl SingleFile {
             file.whole_model(&whole, &metadata).map_err(error)?;
             vec![UNET, AUTOENCODER, TEXT, OPEN_CLIP]
         } else {
-            let part = Part::new(&whole, "");
-            let names = autoencoder::describe(&part).map_err(error)?;
-            file.add("vae", &whole, "", names);
-            vec![""]
+            // Alone, with or without the prefix that it has in a whole model.
+            let has_prefix = whole.names().any(|name| name.starts_with(AUTOENCODER));
+            let prefix = if has_prefix { AUTOENCODER } else { "" };
+            let names = autoencoder::describe(&Part::new(&whole, prefix)).map_err(error)?;
+            file.add("vae", &whole, prefix, names);
+            vec![prefix]
         };
         let is_stray = |name: &&str| {
             let is_bystander = BYSTANDERS.iter().any(|start| name.starts_with(start));

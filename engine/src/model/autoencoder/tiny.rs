@@ -6,47 +6,30 @@
 
 use std::ops::Range;
 
-use dreamglass_kernels::ops::{Activation, Coefficients, Conv2d, LinearCombination, Strip, Term};
+use dreamglass_kernels::ops::{Activation, Conv2d, Strip, Term};
 use dreamglass_kernels::{DType, KernelError, PlanBuilder, Shape, Tensor};
 
-use super::config::AutoencoderConfig;
-use super::layers::{conv3, conv3_without_bias};
+use super::affine;
+use crate::model::config::{AutoencoderConfig, TinyLayers};
+use crate::model::layers::{conv3, conv3_without_bias};
 
 /// Convolutions of a block.
 const BLOCK_CONVS: u32 = 3;
 
-/// `act(factor·x + offset)` in storage type `out_dtype`.
-fn affine(
-    b: &mut PlanBuilder,
-    x: Term,
-    factor: f32,
-    offset: f32,
-    activation: Activation,
-    out_dtype: DType,
-) -> Result<Tensor, KernelError> {
-    let coefficients = Coefficients::Constant(vec![factor]);
-    LinearCombination { terms: vec![x], coefficients, offset, activation, out_dtype }.record(b)
-}
-
-/// Records the encoder: picture `[N,H,W,3]` in [−1, 1] to latents
-/// `[N,H/factor,W/factor,latent_channels]` in f32, not yet scaled by `scaling_factor`. Activations
-/// are stored as `dtype`.
-///
-/// # Errors
-/// [`KernelError`] of any op.
-pub fn encoder(
+/// Picture `[N,H,W,3]` to latents `[N,H/factor,W/factor,latent_channels]` in f32.
+pub(super) fn encoder(
     b: &mut PlanBuilder,
     config: &AutoencoderConfig,
+    layers: &TinyLayers,
     picture: Tensor,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
-    b.push_scope("encoder");
     // The network was trained on [0, 1].
     let picture = affine(b, picture.into(), 0.5, 0.5, Activation::None, dtype)?;
-    let c = config.encoder_channels;
+    let c = layers.encoder_channels;
     let mut layer = Layers::new("encoder");
-    let (finest, coarser) = layer.levels(&config.encoder_blocks, 0);
-    let mut x = encode_finest(b, config, &finest, coarser.first(), picture)?;
+    let (finest, coarser) = layer.levels(&layers.encoder_blocks, 0);
+    let mut x = encode_finest(b, config.strip_bytes, c, &finest, coarser.first(), picture)?;
     for (level, next) in coarser.iter().zip((1..).map(|ix| coarser.get(ix))) {
         x = blocks(b, level, x)?;
         if let Some(next) = next {
@@ -55,24 +38,22 @@ pub fn encoder(
     }
     let mut latents = conv3(&layer.next(), x, config.latent_channels);
     latents.out_dtype = Some(DType::F32);
-    let latents = latents.record(b)?;
-    b.pop_scope();
-    Ok(latents)
+    latents.record(b)
 }
 
 /// The finest level and, where there is a next one, the halving that leads there: picture `[N,H,W,3]` to
 /// `[N,H/2,W/2,c]`.
 fn encode_finest(
     b: &mut PlanBuilder,
-    config: &AutoencoderConfig,
+    strip_bytes: u64,
+    c: u32,
     level: &Level,
     next: Option<&Level>,
     picture: Tensor,
 ) -> Result<Tensor, KernelError> {
-    let c = config.encoder_channels;
     let first = conv3(&level.conv, picture, c);
     let whole = picture.shape.with_c(c);
-    let strips = strips(whole, picture.dtype, config.strip_bytes);
+    let strips = strips(whole, picture.dtype, strip_bytes);
     let Some(next) = next.filter(|_| strips.len() > 1) else {
         let x = first.record(b)?;
         let x = blocks(b, level, x)?;
@@ -91,23 +72,19 @@ fn encode_finest(
     Ok(y)
 }
 
-/// Records the decoder: latents `[N,h,w,latent_channels]`, or one row of them, that are `scale` times the encoder's
-/// to picture `[N,h·factor,w·factor,3]` in [−1, 1] (not clamped) in f32.
-///
-/// # Errors
-/// [`KernelError`] of any op.
-pub fn decoder(
+/// Latents `[N,h,w,latent_channels]` times `scale` to picture `[N,h·factor,w·factor,3]` in f32.
+pub(super) fn decoder(
     b: &mut PlanBuilder,
     config: &AutoencoderConfig,
+    layers: &TinyLayers,
     latents: Term,
     scale: f32,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
-    b.push_scope("decoder");
     let x = affine(b, latents, 1.0 / scale, 0.0, Activation::SoftClamp3, dtype)?;
-    let c = config.decoder_channels;
+    let c = layers.decoder_channels;
     let mut layer = Layers::new("decoder");
-    let (coarsest, finer) = layer.levels(&config.decoder_blocks, 1);
+    let (coarsest, finer) = layer.levels(&layers.decoder_blocks, 1);
     let mut first = conv3(&coarsest.conv, x, c);
     first.activation = Activation::Relu;
     let mut x = first.record(b)?;
@@ -120,20 +97,18 @@ pub fn decoder(
         }
         x = doubling(next, x, c).record(b)?;
     }
-    let picture = decode_finest(b, config, level, x, &layer.next())?;
-    b.pop_scope();
-    Ok(picture)
+    decode_finest(b, config.strip_bytes, level, x, &layer.next())
 }
 
 /// The finest level, with the doubling that leads there from a coarser one: to the picture `[N,H,W,3]`.
 fn decode_finest(
     b: &mut PlanBuilder,
-    config: &AutoencoderConfig,
+    strip_bytes: u64,
     level: &Level,
     x: Tensor,
     last: &str,
 ) -> Result<Tensor, KernelError> {
-    let c = config.decoder_channels;
+    let c = x.shape.c;
     let finish = |x| {
         let mut picture = conv3(last, x, 3);
         picture.activation = Activation::Signed;
@@ -145,7 +120,7 @@ fn decode_finest(
         let x = blocks(b, level, x)?;
         return finish(x).record(b);
     }
-    let strips = strips(whole, x.dtype, config.strip_bytes);
+    let strips = strips(whole, x.dtype, strip_bytes);
     if strips.len() == 1 {
         let x = doubling(level, x, c).record(b)?;
         let x = blocks(b, level, x)?;
