@@ -23,6 +23,15 @@ def vae(width, encoder, decoder, latents=4, scale=1.0):
     )
 
 
+def vae_kl(channels, layers=1, groups=8, latents=4, scale=0.18215, **more):
+    """Constructor arguments of an AutoencoderKL."""
+    return dict(
+        block_out_channels=channels, layers_per_block=layers, norm_num_groups=groups, latent_channels=latents,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels), scaling_factor=scale, **more,
+    )
+
+
 def text(width, inner, layers, heads, act):
     """Constructor arguments of a CLIPTextConfig, without what the tokenizer decides."""
     return dict(
@@ -71,6 +80,14 @@ VAES = {
     "vae_default": (vae(16, (1, 3, 3, 3), (3, 3, 3, 1)), (40, 56), 2),
     "vae_uneven": (vae(16, (2, 1, 3), (1, 3, 2)), (28, 44), 1),
     "vae_latents8": (vae(24, (1, 2, 1, 2), (2, 1, 2, 1), latents=8, scale=0.5), (32, 72), 1),
+    "vae_kl": (vae_kl((32, 64, 64, 64), layers=2, groups=32), (24, 40), 2),
+    # A head too wide for the registers of most kernels.
+    "vae_kl_wide": (
+        vae_kl((24, 40, 192), use_quant_conv=False, use_post_quant_conv=False), (28, 44), 1,
+    ),
+    "vae_kl_plain": (
+        vae_kl((20, 36), groups=4, latents=6, scale=0.5, mid_block_add_attention=False), (18, 26), 1,
+    ),
 }
 
 # name: (network, prefix of the weight names, pad token, prompts)
@@ -90,6 +107,7 @@ TINY = ((1, 1, 1, 1), (1, 1, 1, 1))
 MODEL_LCM = dict(unet=SMALL, vae=vae(16, *TINY, scale=4.0), text=CLIP_A, prediction="epsilon")
 MODEL_EMBEDDED = dict(unet=LCM, vae=vae(16, *TINY), text=CLIP_A, prediction="epsilon")
 MODEL_TURBO = dict(unet=SD21, vae=vae(16, *TINY, scale=2.5), text=CLIP_B, prediction="epsilon")
+MODEL_KL = dict(unet=SMALL, vae=vae_kl((16, 32, 32, 32)), text=CLIP_A, prediction="epsilon")
 MODEL_VELOCITY = dict(unet=SD21, vae=vae(16, *TINY, scale=2.5), text=CLIP_B, prediction="v_prediction")
 
 
@@ -113,6 +131,7 @@ PIPELINES = {
     "img2img_tcd_4": run(MODEL_LCM, "tcd", 4, 1.0, eta=1.0, size=(64, 64)),
     "img2img_tcd_dropped": run(MODEL_LCM, "tcd", 4, 0.5, rule="img2img", eta=0.0),
     "img2img_tcd_velocity": run(MODEL_VELOCITY, "tcd", 2, 0.7, eta=0.3),
+    "img2img_kl": run(MODEL_KL, "euler", 4, 0.5),
     "img2img_euler_1": run(MODEL_TURBO, "euler", 1, 1.0, size=(64, 64)),
     "img2img_euler_2": run(MODEL_TURBO, "euler", 2, 1.0, size=(48, 72)),
     "img2img_euler_2_half": run(MODEL_TURBO, "euler", 2, 0.5),

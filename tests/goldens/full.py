@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -18,11 +18,13 @@ import pipelines
 import published
 import weights
 from generate import sort_metadata
-from networks import TEXT_FILE, UNET_FILE
+from networks import TEXT_FILE, UNET_FILE, VAE_FILE
 
 HERE = Path(__file__).parent / "full"
 # Latent height and width, and the timestep that is run there.
 SIZES = {(16, 16): 999, (24, 16): 499}
+# Height and width of the picture that an autoencoder is given, and makes.
+PICTURE = (64, 96)
 TOKENS = 77
 # Start, a few words, end, and padding: ids of the published vocabulary.
 IDS = [49406, 320, 1125, 539, 320, 2368, 530, 518, 6267, 49407]
@@ -60,6 +62,18 @@ def unet(case, config):
     return rows, results
 
 
+def vae(case, config):
+    """Latents of a picture, and the picture of other latents."""
+    module = AutoencoderKL.from_config(config)
+    rows = fill(module)
+    height, width = PICTURE
+    image = unit(case, "image", (1, 3, height, width)) / 2
+    latents = unit(case, "latents", (1, 4, height // 8, width // 8))
+    return rows, {
+        "vae_encoder.latents": pipelines.encode(module, image), "vae_decoder.image": module.decode(latents).sample,
+    }
+
+
 def text_encoder(config):
     """The hidden states of one prompt."""
     module = CLIPTextModel(CLIPTextConfig(**{k: v for k, v in config.items() if k != "torch_dtype"}))
@@ -78,10 +92,14 @@ def main():
     shutil.rmtree(HERE, ignore_errors=True)
     for case, model in published.MODELS.items():
         folder, files, results = HERE / case, {}, {}
-        networks = {"unet": (UNET_FILE, lambda c, case=case: unet(case, c)), "text_encoder": (TEXT_FILE, text_encoder)}
+        networks = {
+            "unet": (UNET_FILE, lambda c, case=case: unet(case, c)),
+            "text_encoder": (TEXT_FILE, text_encoder),
+            "vae_kl": (VAE_FILE, lambda c, case=case: vae(case, c)),
+        }
         for part, (file, run) in networks.items():
             if part in model:
-                write(folder / part / "config.json", model[part])
+                write(folder / Path(file).with_name("config.json"), model[part])
                 files[file], more = run(model[part])
                 results |= more
         rows = ",\n".join(f'"{f}": [\n' + ",\n".join(map(json.dumps, r)) + "\n]" for f, r in files.items())

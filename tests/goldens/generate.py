@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from safetensors.torch import save_file
 
 import cases
@@ -92,16 +93,22 @@ def unet_case(name, arguments, size, tokens, steps):
     save(folder, {**tensors, "unet.noise_pred": out})
 
 
+def assert_bounded(vae, decoded):
+    """A tiny autoencoder's picture lies in [-1, 1]; seeded weights of an AutoencoderKL go a little further."""
+    most = 1 if isinstance(vae, AutoencoderTiny) else 1.5
+    assert decoded.abs().max() <= most, decoded.abs().max()
+
+
 def vae_case(name, arguments, size, batch):
     folder = Folder(HERE / name)
     vae = folder.vae(arguments)
     image = picture(name, "image", (batch, 3, *size))
-    latents = vae.encode(image).latents
+    latents = pipelines.encode(vae, image)
     noisy = given(name, "latents", tuple(latents.shape)) * 2
     decoded = vae.decode(noisy).sample
-    assert decoded.abs().max() <= 1, decoded.abs().max()
+    assert_bounded(vae, decoded)
     assert torch.equal(decoded, read_back(folder.path, "vae", vae).decode(noisy).sample)
-    check("latents", latents, lambda m: m.encode(image.double()).latents, vae)
+    check("latents", latents, lambda m: pipelines.encode(m, image.double()), vae)
     check("image", decoded, lambda m: m.decode(noisy.double()).sample, vae)
     save(folder, {
         "vae_encoder.image": image, "vae_encoder.latents": latents, "vae_decoder.latents": noisy,
@@ -126,18 +133,18 @@ def img2img_case(name, case):
     encoder, tokenizer = folder.text(*model["text"])
     nets = {"unet": folder.unet(model["unet"]), "vae": folder.vae(model["vae"]), "text_encoder": encoder,
             "tokenizer": tokenizer}
-    pipelines.write_index(folder.path, case)
+    pipelines.write_index(folder.path, case, nets["vae"])
     image = picture(name, "image", (1, 3, *case["size"]))
-    latents = tuple(nets["vae"].encode(image).latents.shape)
+    latents = tuple(pipelines.encode(nets["vae"], image).shape)
     noise = given(name, "noise", (case["steps"], *latents[1:]))
     noises = [noise[i : i + 1] for i in range(case["steps"])]
     prompts = [cases.PROMPT] + ([case["negative"]] if case["negative"] else [])
     ids, states = pipelines.embed(nets, prompts)
     out, latents, steps = pipelines.step_by_step(nets, case, states, image, noises)
-    assert out.abs().max() <= 1, out.abs().max()
+    assert_bounded(nets["vae"], out)
     own = pipelines.whole_pipeline(nets, case, cases.PROMPT, image, noises)
     if own is not None:
-        assert torch.allclose(out, own, atol=1e-5), (out - own).abs().max()
+        assert torch.allclose(out.clamp(-1, 1), own, atol=1e-5), (out - own).abs().max()
     noise = noise[: len(steps)]
     metadata = {
         "prompt": cases.PROMPT, "steps": str(case["steps"]), "strength": str(case["strength"]),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import tokenizer as tok
@@ -42,7 +42,8 @@ class Folder:
         return module
 
     def vae(self, arguments):
-        module = self.fill(AutoencoderTiny(**arguments), VAE_FILE)
+        made = AutoencoderKL if "block_out_channels" in arguments else AutoencoderTiny
+        module = self.fill(made(**arguments), VAE_FILE)
         module.save_config(self.path / "vae")
         return module
 

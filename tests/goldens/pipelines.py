@@ -24,12 +24,17 @@ PATCHED = [
 ]
 
 
+# Draws around the mean of an AutoencoderKL's latents.
+SAMPLED = "diffusers.models.autoencoders.vae.randn_tensor"
+
+
 class given_noise:
-    """Makes diffusers draw the given noises in order, and nothing else."""
+    """Makes diffusers draw the given noises in order, and nothing else but latents at their mean."""
 
     def __init__(self, noises):
         self.left = list(noises)
         self.patches = [mock.patch(name, self.draw) for name in PATCHED]
+        self.patches.append(mock.patch(SAMPLED, lambda shape, **_: torch.zeros(shape)))
 
     def draw(self, shape, generator=None, device=None, dtype=None, layout=None):
         noise = self.left.pop(0)
@@ -86,6 +91,12 @@ def guidance_embedding(guidance, dim):
     return StableDiffusionImg2ImgPipeline.get_guidance_scale_embedding(None, w, dim)
 
 
+def encode(vae, image):
+    """Latents of either kind of autoencoder: the mean where it predicts a distribution."""
+    encoded = vae.encode(image)
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+
+
 def step_by_step(nets, case, embeddings, image, noises):
     """Returns the picture, its latents before decoding and the timesteps."""
     unet, vae = nets["unet"], nets["vae"]
@@ -94,7 +105,7 @@ def step_by_step(nets, case, embeddings, image, noises):
     guidance, dim = case["guidance"], unet.config.time_cond_proj_dim
     cond = guidance_embedding(guidance, dim) if dim else None
     guided = guidance > 1 and not dim
-    x = sched.add_noise(vae.encode(image).latents * vae.config.scaling_factor, noises[0], ts[:1])
+    x = sched.add_noise(encode(vae, image) * vae.config.scaling_factor, noises[0], ts[:1])
     for i, t in enumerate(ts):
         scaled = sched.scale_model_input(x, t)
 
@@ -141,7 +152,7 @@ def whole_pipeline(nets, case, prompt, image, noises):
         return pipe(**how).images * 2 - 1
 
 
-def write_index(path, case):
+def write_index(path, case, vae):
     """model_index.json and the scheduler's config, as text-to-image checkpoints have them."""
     sched = scheduler(case["sampler"], case["model"]["prediction"])
     sched.save_config(path / "scheduler")
@@ -152,7 +163,7 @@ def write_index(path, case):
         "requires_safety_checker": False, "safety_checker": [None, None],
         "scheduler": ["diffusers", type(sched).__name__], "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderTiny"],
+        "vae": ["diffusers", type(vae).__name__],
     }
     (path / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 

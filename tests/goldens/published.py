@@ -10,6 +10,23 @@ import configs  # noqa: E402
 CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 
 
+# Of SD 1.x and, but for the weights, 2.x: stabilityai/sd-vae-ft-mse.
+AUTOENCODER_KL = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.4.2",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 256,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+
+
 def sdxs(down, **more):
     """SDXS-512: three levels with one layer each and no mid block (IDKiro/sdxs-512-0.9 and -dreamshaper)."""
     unet = dict(configs.model("sd-turbo", "full")["unet"])
@@ -24,10 +41,10 @@ def sdxs(down, **more):
     return {"unet": unet}
 
 
-# name: configs of `unet` and, where it is not one of another model's, `text_encoder`
+# name: configs of `unet`, `text_encoder` and `vae_kl` where they are not those of another model
 MODELS = {
     "sd-turbo": configs.model("sd-turbo", "full"),
-    "lcm-sd15": configs.model("lcm-sd15", "full"),
+    "lcm-sd15": {**configs.model("lcm-sd15", "full"), "vae_kl": AUTOENCODER_KL},
     # Distilled from SD 2.1: attention on every level.
     "sdxs-0.9": sdxs([CROSS, CROSS, CROSS], attention_head_dim=[5, 10, 20]),
     # Distilled from SD 1.5: none on the first.

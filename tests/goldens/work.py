@@ -8,14 +8,14 @@ it, and counts so: four ninths of the arithmetic, sixteen ninths of the weights 
 layer and one for each attention. Projections of one input count once, and a resnet's shortcut goes with its second
 convolution. Norms, activations, gates and sums are done where tensors are read or written. Beside the modules
 themselves are the timestep's sine, a text's embedding and its last norm, and what comes before and behind a network:
-two for a UNet's sampler, one for pictures on their way in, two on their way out (the clamp, and pixels).
+two for a UNet's sampler, one for pictures on their way in, two on their way out (the clamp or scale, and pixels).
 """
 
 import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -26,7 +26,7 @@ TOKENS, SIDE, CELL = 77, 512, 8
 
 
 # Keys go with queries, or with values where they come from the text; values with keys.
-GOES_WITH = ("to_v", "k_proj", "v_proj", "conv_shortcut", "attn1.to_k", "skip")
+GOES_WITH = ("to_v", "k_proj", "v_proj", "conv_shortcut", "attn1.to_k", "attentions.0.to_k", "skip")
 ATTENTION = ("Attention", "CLIPAttention")
 
 
@@ -76,6 +76,18 @@ def vae(config):
     return encoder, decoder
 
 
+def vae_kl(config):
+    """An AutoencoderKL, with the convolutions beside its halves."""
+    module = AutoencoderKL.from_config(config)
+    never = lambda name, conv: False  # noqa: E731
+    is_doubled = lambda name, conv: "upsamplers" in name  # noqa: E731
+    encoder = torch.nn.Sequential(module.encoder, module.quant_conv)
+    decoder = torch.nn.Sequential(module.post_quant_conv, module.decoder)
+    encoder = count(encoder, never, lambda m: m(torch.empty(1, 3, SIDE, SIDE)), 1)
+    decoder = count(decoder, is_doubled, lambda m: m(torch.empty(1, 4, SIDE // CELL, SIDE // CELL)), 2)
+    return encoder, decoder
+
+
 def text_encoder(config):
     module = CLIPTextModel(CLIPTextConfig(**{k: v for k, v in config.items() if k != "torch_dtype"}))
     run = lambda m: m(torch.zeros(1, TOKENS, dtype=torch.long))  # noqa: E731
@@ -89,9 +101,10 @@ def main():
         family = {"unet": {"config": model["unet"], **unet(model["unet"])}}
         if "text_encoder" in model:
             family["text_encoder"] = {"config": model["text_encoder"], **text_encoder(model["text_encoder"])}
-        if "vae" in model:
-            encoder, decoder = vae(model["vae"])
-            family["vae"] = {"config": model["vae"], "encoder": encoder, "decoder": decoder}
+        for part, run in (("vae", vae), ("vae_kl", vae_kl)):
+            if part in model:
+                encoder, decoder = run(model[part])
+                family[part] = {"config": model[part], "encoder": encoder, "decoder": decoder}
         families[name] = family
         print(name, {k: {n: v for n, v in f.items() if n != "config"} for k, f in family.items()})
     (HERE / "work.json").write_text(json.dumps(dict(sorted(families.items())), indent=1) + "\n")
