@@ -291,8 +291,8 @@ pub struct EngineArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
-    /// Another autoencoder than the model's: a tiny one of the same latents, such as TAESD's, as a folder or a
-    /// safetensors file
+    /// Another autoencoder than the model's, of the same latents, as a folder or a safetensors file: a tiny one such as
+    /// TAESD's does a thirteenth of the work of an AutoencoderKL
     #[arg(long, value_name = "PATH", value_parser = autoencoder)]
     pub vae: Option<PathBuf>,
     /// LoRA to fuse into the model, a safetensors file of kohya, diffusers or peft, and how much of it: 1 where nothing

@@ -106,15 +106,22 @@ pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
 
 /// Loads the model on an open device.
 pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let engine = Engine::load(gpu, files, &options(arguments, gpu)?)
+    let options = options(arguments, gpu)?;
+    let engine = Engine::load(gpu, files, &options)
         .with_context(|| format!("model {}", arguments.place.model().display()))?;
-    warn_of(&engine);
+    warn_of(&engine, &options);
     Ok(engine)
 }
 
-/// Says which tensors of a model's files are not read, as its configs may be those of another, and which LoRAs do not
-/// go with it.
-pub fn warn_of(engine: &Engine) {
+/// Says what is slow about a model, which tensors of its files are not read, as its configs may be those of another, and
+/// which LoRAs do not go with it.
+pub fn warn_of(engine: &Engine, options: &EngineOptions) {
+    if engine.has_large_autoencoder() && options.vae.is_none() {
+        tracing::warn!(
+            "the model's autoencoder is a large one (AutoencoderKL), which takes most of the time: --vae with a tiny one, \
+             such as TAESD's, is many times faster"
+        );
+    }
     engine.misplaced_loras().iter().for_each(|text| tracing::warn!("{text}"));
     // Counts of positions that transformers saved up to 4.30, and a projection that only whole CLIP models use.
     let is_known = |name: &str| name.ends_with("position_ids") || name.ends_with("text_projection.weight");

@@ -133,6 +133,10 @@ impl Engine {
     pub fn factor(&self) -> u32 {
         self.networks.vae.config.factor()
     }
+    /// Whether the autoencoder is a large one, an `AutoencoderKL`.
+    pub fn has_large_autoencoder(&self) -> bool {
+        self.networks.vae.is_large()
+    }
     /// Factor from the autoencoder's latents to those that are denoised.
     pub fn scaling_factor(&self) -> f64 {
         self.networks.vae.config.scaling_factor

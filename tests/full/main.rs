@@ -11,7 +11,7 @@ mod memory;
 use std::time::{Duration, Instant};
 
 use dreamglass_engine::frame::nhwc_from_nchw;
-use dreamglass_engine::model::{TextConfig, UnetConfig};
+use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};
 use dreamglass_engine::{Network, UnetInputs};
 use dreamglass_kernels::gpu::{Gpu, GpuOptions};
 use dreamglass_kernels::{Clocks, DType};
@@ -21,6 +21,8 @@ use checkpoint::Model;
 
 /// Latent height and width with the timestep that `full.py` ran there.
 const SIZES: [(u32, u32, f32); 2] = [(16, 16, 999.0), (24, 16, 499.0)];
+/// Height and width of the picture that `full.py` gave an autoencoder.
+const PICTURE: [usize; 2] = [64, 96];
 /// Host memory beyond the mapped file and the adapter's own buffers that loading and running may take.
 const HOST_BYTES: u64 = 300 << 20;
 
@@ -102,6 +104,32 @@ fn text_encoder(name: &str) {
         let ours = text.encode(gpu, dtype, &ids, 1).unwrap();
         vec![("hidden_states".into(), ours, model.stored("text_encoder.hidden_states").unwrap())]
     });
+}
+
+fn autoencoder(name: &str) {
+    let model = Model::open(name);
+    let open = || Network::<AutoencoderConfig>::open(&model.files()).unwrap();
+    let [h, w] = PICTURE;
+    let (picture, latents) = ([1, 3, h, w], [1, 4, h / 8, w / 8]);
+    let size = |[n, _, h, w]: [usize; 4]| [n, h, w].map(|d| d as u32);
+    let image: Vec<f32> = model.input("image", &picture).iter().map(|v| v / 2.0).collect();
+    let image = nhwc_from_nchw(&image, picture);
+    let noisy = nhwc_from_nchw(&model.input("latents", &latents), latents);
+    let stored = |name: &str, shape| nhwc_from_nchw(&model.stored(name).unwrap(), shape);
+    compare(name, open, |vae, gpu, dtype| {
+        let encoded = vae.encode(gpu, dtype, &image, size(picture)).unwrap();
+        let decoded = vae.decode(gpu, dtype, &noisy, size(latents)).unwrap();
+        vec![
+            ("latents".into(), encoded, stored("vae_encoder.latents", latents)),
+            ("image".into(), decoded, stored("vae_decoder.image", picture)),
+        ]
+    });
+}
+
+#[test]
+#[ignore = "makes files of gigabytes: make test-full"]
+fn autoencoder_kl() {
+    autoencoder("lcm-sd15");
 }
 
 #[test]

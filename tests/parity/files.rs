@@ -17,9 +17,9 @@ use crate::case::Case;
 const STEM: &str = "unet/diffusion_pytorch_model";
 
 /// Name, shape and values of a tensor of a file.
-type FileTensor = (String, Vec<usize>, Vec<f32>);
+pub type FileTensor = (String, Vec<usize>, Vec<f32>);
 
-fn read(path: &Path) -> Vec<FileTensor> {
+pub fn read(path: &Path) -> Vec<FileTensor> {
     let bytes = std::fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let values =
@@ -33,7 +33,7 @@ fn read(path: &Path) -> Vec<FileTensor> {
     tensors
 }
 
-fn write(path: &Path, dtype: Dtype, tensors: &[FileTensor]) {
+pub fn write(path: &Path, dtype: Dtype, tensors: &[FileTensor]) {
     let bytes = |values: &[f32]| -> Vec<u8> {
         match dtype {
             Dtype::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),

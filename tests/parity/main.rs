@@ -8,6 +8,7 @@
 mod case;
 mod damaged;
 mod files;
+mod kl;
 mod loras;
 mod pictures;
 mod single;

@@ -118,6 +118,17 @@ fn compare(case: &Single, files: &ModelFiles) {
     assert_near("text encoder", &ours, &case.f32("text_encoder.hidden_states"));
 }
 
+/// The autoencoder in `files` against diffusers'.
+fn compare_autoencoder(gpu: &Gpu, case: &Single, files: &ModelFiles) {
+    let vae = Network::<AutoencoderConfig>::open(files).unwrap();
+    let (image, size) = case.nhwc("vae_encoder.image");
+    let encoded = vae.encode(gpu, DType::F32, &image, size).unwrap();
+    let (latents, size) = case.nhwc("vae_decoder.latents");
+    let decoded = vae.decode(gpu, DType::F32, &latents, size).unwrap();
+    assert_near("encoder", &encoded, &case.nhwc("vae_encoder.latents").0);
+    assert_near("decoder", &decoded, &case.nhwc("vae_decoder.image").0);
+}
+
 fn scheduler(files: &ModelFiles) -> SchedulerConfig {
     let name = "scheduler/scheduler_config.json";
     SchedulerConfig::parse(name, &files.require(name).unwrap()).unwrap()
@@ -213,13 +224,25 @@ fn taesd_is_read_from_its_own_files() {
     let joined = case.write_as("joined.safetensors", &case.rows, |name| Some(format!("taesd_{name}")), &[]);
     let gpu = gpu();
     for files in [own, ModelFiles::at(&joined).unwrap()] {
-        let vae = Network::<AutoencoderConfig>::open(&files).unwrap();
-        let (image, size) = case.nhwc("vae_encoder.image");
-        let encoded = vae.encode(&gpu, DType::F32, &image, size).unwrap();
-        let (latents, size) = case.nhwc("vae_decoder.latents");
-        let decoded = vae.decode(&gpu, DType::F32, &latents, size).unwrap();
-        assert_near("encoder", &encoded, &case.nhwc("vae_encoder.latents").0);
-        assert_near("decoder", &decoded, &case.nhwc("vae_decoder.image").0);
+        compare_autoencoder(&gpu, &case, &files);
+    }
+}
+
+#[test]
+fn a_large_autoencoder_is_read_from_a_whole_model_and_alone() {
+    let (gpu, case) = (gpu(), Single::open("sd1"));
+    compare_autoencoder(&gpu, &case, &case.whole());
+    // As it is, and without the prefix, as vae-ft-mse-840000 has it; training left its losses there.
+    let prefix = "first_stage_model.";
+    let only = |name: &str| name.starts_with(prefix).then(|| name.to_string());
+    let bare = |name: &str| name.strip_prefix(prefix).map(String::from);
+    let mut rows = case.rows.clone();
+    rows.push((format!("{prefix}loss.logvar"), vec![1]));
+    for path in [
+        case.write_as("only.safetensors", &case.rows, only, &[]),
+        case.write_as("bare.safetensors", &rows, bare, &[]),
+    ] {
+        compare_autoencoder(&gpu, &case, &ModelFiles::at(&path).unwrap());
     }
 }
 

@@ -49,7 +49,7 @@ impl Host {
         let mut state = self.state();
         if state.engine.is_none() {
             let engine = Engine::load(&state.gpu, &self.files, &self.options)?;
-            config::warn_of(&engine);
+            config::warn_of(&engine, &self.options);
             state.engine = Some(engine);
         }
         let generation = state.generation;

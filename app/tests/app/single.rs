@@ -46,7 +46,8 @@ fn picture(folder: &Path, model: &Path, more: &[&str]) -> std::process::Output {
 #[test]
 fn a_file_with_taesd_beside_it_makes_pictures() {
     let folder = TempDir::new().unwrap();
-    let strays = ["model_ema.decay", "alphas_cumprod", "model.diffusion_model.extra.bias", "odd.weight"];
+    let known = ["model_ema.decay", "alphas_cumprod", "first_stage_model.loss.logvar"];
+    let strays = [&known[..], &["model.diffusion_model.extra.bias", "odd.weight"]].concat();
     let model = files(folder.path(), &strays, "");
     let taesd = ["--vae", folder.path().to_str().unwrap()];
     let done = picture(folder.path(), &model, &taesd);
@@ -59,6 +60,25 @@ fn a_file_with_taesd_beside_it_makes_pictures() {
     assert_eq!(out.dimensions(), (64, 64));
     let first = out.get_pixel(0, 0);
     assert!(out.pixels().any(|pixel| pixel != first), "one colour");
+}
+
+#[test]
+fn a_file_makes_pictures_with_its_own_large_autoencoder() {
+    let folder = TempDir::new().unwrap();
+    let model = files(folder.path(), &[], "");
+    let done = picture(folder.path(), &model, &[]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("AutoencoderKL") && said.contains("--vae"), "{said}");
+    let own = image::open(folder.path().join("out.png")).unwrap().into_rgb8();
+    assert_eq!(own.dimensions(), (64, 64));
+    // A large one by choice is nobody's mistake, and of the same weights makes the same.
+    let alone = folder.path().join("vae.safetensors");
+    save(&alone, &tensors("sd1", |name| name.strip_prefix("first_stage_model.").map(String::from)));
+    let done = picture(folder.path(), &model, &["--vae", alone.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !said.contains("AutoencoderKL"), "{said}");
+    assert_eq!(image::open(folder.path().join("out.png")).unwrap().into_rgb8(), own);
 }
 
 #[test]

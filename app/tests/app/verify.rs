@@ -26,6 +26,7 @@ fn models_agree_with_diffusers() {
         ("unet_sd15", "unet.noise_pred"),
         ("unet_lcm_cond", "unet.noise_pred"),
         ("vae_default", "vae_decoder.image"),
+        ("vae_kl", "vae_decoder.image"),
         ("text_gelu", "text_encoder.hidden_states"),
         (WHOLE, "img2img.output"),
     ] {

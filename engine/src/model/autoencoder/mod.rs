@@ -19,13 +19,10 @@ pub fn encoder(
     picture: Tensor,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
-    b.push_scope("encoder");
-    let latents = match &config.layers {
+    match &config.layers {
         AutoencoderLayers::Tiny(layers) => tiny::encoder(b, config, layers, picture, dtype),
         AutoencoderLayers::Kl(layers) => kl::encoder(b, config, layers, picture, dtype),
-    }?;
-    b.pop_scope();
-    Ok(latents)
+    }
 }
 
 /// Records the decoder: latents `[N,h,w,latent_channels]`, or one row of them, that are `scale` times the encoder's
@@ -40,13 +37,10 @@ pub fn decoder(
     scale: f32,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
-    b.push_scope("decoder");
-    let picture = match &config.layers {
+    match &config.layers {
         AutoencoderLayers::Tiny(layers) => tiny::decoder(b, config, layers, latents, scale, dtype),
         AutoencoderLayers::Kl(layers) => kl::decoder(b, config, layers, latents, scale, dtype),
-    }?;
-    b.pop_scope();
-    Ok(picture)
+    }
 }
 
 /// `act(factor·x + offset)` in storage type `out_dtype`.

@@ -24,6 +24,7 @@ pub(super) fn encoder(
     picture: Tensor,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
+    b.push_scope("encoder");
     // The network was trained on [0, 1].
     let picture = affine(b, picture.into(), 0.5, 0.5, Activation::None, dtype)?;
     let c = layers.encoder_channels;
@@ -38,7 +39,9 @@ pub(super) fn encoder(
     }
     let mut latents = conv3(&layer.next(), x, config.latent_channels);
     latents.out_dtype = Some(DType::F32);
-    latents.record(b)
+    let latents = latents.record(b)?;
+    b.pop_scope();
+    Ok(latents)
 }
 
 /// The finest level and, where there is a next one, the halving that leads there: picture `[N,H,W,3]` to
@@ -81,6 +84,7 @@ pub(super) fn decoder(
     scale: f32,
     dtype: DType,
 ) -> Result<Tensor, KernelError> {
+    b.push_scope("decoder");
     let x = affine(b, latents, 1.0 / scale, 0.0, Activation::SoftClamp3, dtype)?;
     let c = layers.decoder_channels;
     let mut layer = Layers::new("decoder");
@@ -97,7 +101,9 @@ pub(super) fn decoder(
         }
         x = doubling(next, x, c).record(b)?;
     }
-    decode_finest(b, config.strip_bytes, level, x, &layer.next())
+    let picture = decode_finest(b, config.strip_bytes, level, x, &layer.next())?;
+    b.pop_scope();
+    Ok(picture)
 }
 
 /// The finest level, with the doubling that leads there from a coarser one: to the picture `[N,H,W,3]`.

@@ -188,7 +188,8 @@ impl SingleFile {
     /// Adds the network that `prefix` holds in the file; names that `names` does not know are strays.
     fn add(&mut self, folder: &'static str, whole: &Checkpoint, prefix: &str, names: Names) {
         let (checkpoint, strays) = whole.renamed(prefix, &names);
-        self.strays.extend(strays);
+        let is_known = |name: &String| BYSTANDERS.iter().any(|start| name[prefix.len()..].starts_with(start));
+        self.strays.extend(strays.into_iter().filter(|name| !is_known(name)));
         self.components
             .insert(folder, Component { config: names.config.to_string().into_bytes(), checkpoint });
     }
