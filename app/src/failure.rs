@@ -30,6 +30,18 @@ pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
     BadInput(message.into()).into()
 }
 
+/// What helps where a picture is too large for the device.
+pub fn advice(error: &anyhow::Error) -> &'static str {
+    let is_limit = error.chain().any(|cause| {
+        let kernel = match cause.downcast_ref::<EngineError>() {
+            Some(EngineError::Kernel(kernel)) => Some(kernel),
+            _ => cause.downcast_ref::<KernelError>(),
+        };
+        matches!(kernel, Some(KernelError::Limit { .. } | KernelError::OutOfMemory { .. }))
+    });
+    if is_limit { ": a smaller --size, --dtype f16 or a tiny autoencoder (--vae) takes less" } else { "" }
+}
+
 /// 2 for what the user can mend in arguments and files, 1 for all that fails while running.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_input = error.chain().any(|cause| {
@@ -41,4 +53,24 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
             })
     });
     ExitCode::from(if is_input { USAGE } else { RUN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn only_what_is_too_large_comes_with_advice() {
+        let too_large = KernelError::Limit { what: "decoder".into(), needed: 2, limit: 1 };
+        let wrapped = Err::<(), _>(EngineError::Kernel(too_large.clone())).context("model").unwrap_err();
+        for error in [wrapped, too_large.into()] {
+            let advice = advice(&error);
+            assert!(
+                ["--size", "--dtype f16", "--vae"].iter().all(|option| advice.contains(option)),
+                "{error:#}"
+            );
+        }
+        assert_eq!(advice(&bad_input("steps is 0")), "");
+    }
 }

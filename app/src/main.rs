@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     commands::run(arguments.command).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {error:#}{}", failure::advice(&error));
         failure::exit_code(&error)
     })
 }

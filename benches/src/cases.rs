@@ -106,6 +106,7 @@ pub const CASES: &[(&str, Op)] = &[
     ("sd/self_4096_of_8x40", Op::Attention(4096, 4096, 8, 40)),
     ("sd/self_1024_of_8x80", Op::Attention(1024, 1024, 8, 80)),
     ("sd/self_256_of_8x160", Op::Attention(256, 256, 8, 160)),
+    ("sd/vae_self_4096_of_1x512", Op::Attention(4096, 4096, 1, 512)),
     ("sd/cross_4096_to_77_of_8x40", Op::Attention(4096, 77, 8, 40)),
     ("sd/text_77_of_12x64", Op::Causal(77, 12, 64)),
     ("sd21/self_4096_of_5x64", Op::Attention(4096, 4096, 5, 64)),
