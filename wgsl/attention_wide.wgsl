@@ -14,6 +14,22 @@
 
 {% include "shared/attention.wgsl" %}
 
+{#- Probabilities against the new maximum, and what the old ones shrink by. -#}
+{% macro weigh() %}
+        var high = top;
+        {% for l in range(lanes) %}
+        s{{ l }} = select(MASKED, s{{ l }}, j + {{ l }}u < {% if causal %}min(p.keys, t + 1u){% else %}p.keys{% endif %});
+        high = max(high, s{{ l }});
+        {% endfor %}
+        let shrink = exp2(top - high);
+        top = high;
+        sum *= shrink;
+        {% for l in range(lanes) %}
+        let p{{ l }} = exp2(s{{ l }} - high);
+        sum += p{{ l }};
+        {% endfor %}
+{% endmacro %}
+
 @compute @workgroup_size({{ lanes }})
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let column = id.y / {{ parts }}u * {{ quads }}u;
@@ -45,20 +61,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(subgroup_invocation_id) l
             {% endfor %}
         }
 
-        // Probabilities against the new maximum, and what the old ones shrink by.
-        var high = top;
-        {% for l in range(lanes) %}
-        s{{ l }} = select(MASKED, s{{ l }}, j + {{ l }}u < {% if causal %}min(p.keys, t + 1u){% else %}p.keys{% endif %});
-        high = max(high, s{{ l }});
-        {% endfor %}
-        let shrink = exp2(top - high);
-        top = high;
-        sum *= shrink;
-        {% for l in range(lanes) %}
-        let p{{ l }} = exp2(s{{ l }} - high);
-        sum += p{{ l }};
-        {% endfor %}
-
+{{ weigh() }}
         {% for i in range(part) %}
         {
             let own = {{ io.load(v_dtype, "v", "v_ix + at" ~ i) }};

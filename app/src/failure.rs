@@ -58,12 +58,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
 
     #[test]
     fn only_what_is_too_large_comes_with_advice() {
         let too_large = KernelError::Limit { what: "decoder".into(), needed: 2, limit: 1 };
-        let wrapped = Err::<(), _>(EngineError::Kernel(too_large.clone())).context("model").unwrap_err();
+        let wrapped = anyhow::Error::from(EngineError::Kernel(too_large.clone())).context("model");
         for error in [wrapped, too_large.into()] {
             let advice = advice(&error);
             assert!(
