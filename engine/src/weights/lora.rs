@@ -10,6 +10,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, s};
+
 use crate::error::EngineError;
 use crate::weights::safetensors::{Checkpoint, TensorInfo};
 use crate::weights::{Bytes, files};
@@ -44,40 +47,27 @@ pub(crate) struct Delta {
     rank: usize,
 }
 
-/// Rows of A that are added at a time: each value of the weight is loaded and stored once for them.
-const RANKS_AT_ONCE: usize = 4;
-
 impl Delta {
     /// Adds the change to `values`: rows and columns of the weight.
+    ///
+    /// # Panics
+    /// Where they are not of the weight that the change was checked against.
     pub(crate) fn add(&self, rows: Range<usize>, columns: Range<usize>, values: &mut [f32]) {
-        if self.weight == 0.0 {
+        if self.weight == 0.0 || values.is_empty() {
             return;
         }
-        let row = self.down.len() / self.rank;
-        for (o, values) in rows.zip(values.chunks_exact_mut(columns.len().max(1))) {
-            let factors = self.up[o * self.rank..][..self.rank].chunks(RANKS_AT_ONCE);
-            for (factors, down) in factors.zip(self.down.chunks(RANKS_AT_ONCE * row)) {
-                self.add_ranks(factors, &down[columns.start..], row, values);
-            }
-        }
+        let shape = (rows.len(), columns.len());
+        let up = matrix(&self.up, self.up.len() / self.rank);
+        let down = matrix(&self.down, self.rank);
+        let mut values =
+            ArrayViewMut2::from_shape(shape, values).expect("as many values as rows and columns");
+        general_mat_mul(self.weight, &up.slice(s![rows, ..]), &down.slice(s![.., columns]), 1.0, &mut values);
     }
-    /// Adds some ranks' share of one row: `down` holds their rows, each `row` values behind the one before.
-    fn add_ranks(&self, factors: &[f32], down: &[f32], row: usize, values: &mut [f32]) {
-        let n = values.len();
-        let of_rank = |rank: usize| &down[rank * row..][..n];
-        if let [a, b, c, d] = *factors {
-            let [a, b, c, d] = [a, b, c, d].map(|factor| factor * self.weight);
-            let rows = of_rank(0).iter().zip(of_rank(1)).zip(of_rank(2).iter().zip(of_rank(3)));
-            for (value, ((x, y), (z, w))) in values.iter_mut().zip(rows) {
-                *value += (a * x + b * y) + (c * z + d * w);
-            }
-            return;
-        }
-        for (rank, factor) in factors.iter().enumerate() {
-            let factor = factor * self.weight;
-            values.iter_mut().zip(of_rank(rank)).for_each(|(value, down)| *value += factor * down);
-        }
-    }
+}
+
+/// `values` as a matrix of `rows`.
+fn matrix(values: &[f32], rows: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((rows, values.len() / rows), values).expect("factors are whole matrices")
 }
 
 /// The networks that LoRAs change.
