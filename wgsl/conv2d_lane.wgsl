@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 {% else %}
     let panel_quads = {{ weight_taps }}u * k_quads;
 {% endif %}
-    let panel = group.y * panel_quads * {{ step }}u;
+    let panel = {{ lane.panel(lanes, quads, w_dtype, "panel_quads") }};
 {% for r in range(rows_per_lane) %}
     let row{{ r }} = min(first_row + {{ r * lanes }}u + lane, p.m - 1u);
     let corner{{ r }} = output_pixel(row{{ r }});
@@ -62,5 +62,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 {{ gather("shortcut2", "shortcut_quads2", "row", false, "shortcut_first + p.shortcut_quads1 * " ~ step ~ "u") }}
 {% endif %}
     let quad = (group.y * {{ lanes }}u + lane) * {{ quads }}u;
-{{ lane.store(rows_per_lane, lanes, quads, norm) }}
+{{ lane.store(rows_per_lane, lanes, quads, w_dtype, norm) }}
 }

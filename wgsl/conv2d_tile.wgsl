@@ -49,5 +49,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let shortcut_row = {{ taps }}u * quads * 4u;
 {{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
 {% endif %}
-{{ tile.finish(tile_rows, threads, norm, has_statistics) }}
+{{ tile.finish(tile_rows, threads, w_dtype, norm, has_statistics) }}
 }

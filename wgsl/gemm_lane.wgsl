@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         return;
     }
     let k_quads = p.quads1 + p.quads2;
-    let panel = group.y * k_quads * {{ step }}u;
+    let panel = {{ lane.panel(lanes, quads, w_dtype, "k_quads") }};
 {% for r in range(rows_per_lane) %}
     let row{{ r }} = min(first_row + {{ r * lanes }}u + lane, p.m - 1u);
 {% endfor %}
@@ -55,5 +55,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 {% endfor %}
 {% endif %}
     let quad = (group.y * {{ lanes }}u + lane) * {{ quads }}u;
-{{ lane.store(rows_per_lane, lanes, quads, norm) }}
+{{ lane.store(rows_per_lane, lanes, quads, w_dtype, norm) }}
 }

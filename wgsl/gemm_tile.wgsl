@@ -38,5 +38,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {% endif %}
 {{ tile.declare(tile_rows, threads) }}
 {{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "row", "", "0u", norm) }}
-{{ tile.finish(tile_rows, threads, norm, has_statistics) }}
+{{ tile.finish(tile_rows, threads, w_dtype, norm, has_statistics) }}
 }

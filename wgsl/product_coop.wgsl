@@ -67,13 +67,15 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
         }
 {% endfor %}
 {% set b_quads = tile_columns // 4 %}
+{# Scales of bytes take up as many words as four rows do before the first. #}
+{% set first_row = "4u + " if w_dtype == "i8" else "" %}
 {% for r in range(b_quads // 8) %}
         {
             let line = ({{ r * 256 }}u + local) / {{ b_quads }}u;
             let column = local % {{ b_quads }}u;
             var b = vec4<f32>(0.0);
             if (q0 * 4u + line < ({{ quads1 }} + {{ quads2 }}) * 4u) {
-                b = {{ io.load(w_dtype, "weight", "(" ~ weight_row ~ " + q0 * 4u + line) * weight_quads + quad0 + column") }};
+                b = {{ io.load(w_dtype, "weight", "(" ~ first_row ~ weight_row ~ " + q0 * 4u + line) * weight_quads + quad0 + column") }};
             }
 {{ coop.stage("sh_b", "line * " ~ b_pitch ~ "u + column * 4u", "b", has_vectors) }}
         }
@@ -114,13 +116,16 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
     {
         let quad = quad0 + {{ right * 16 }}u + local % 16u;
         let bias0 = bias_at(quad);
+{% if w_dtype == "i8" %}
+        let scale = scale_at(quad);
+{% endif %}
 {% if norm == "layer" %}
         let column_sums = column_sums_at(quad);
 {% endif %}
 {% for i in range(4) %}
         let row_of{{ i }} = {{ down * 64 }}u + local / 16u * 4u + {{ i }}u;
         let at{{ i }} = row_of{{ i }} % 64u * {{ c_pitch }}u + local % 16u * 4u;
-        var sum{{ i }} = {{ coop.quad("sh_c", "at" ~ i, has_vectors) }};
+        var sum{{ i }} = {{ coop.quad("sh_c", "at" ~ i, has_vectors) }}{{ " * scale" if w_dtype == "i8" else "" }};
 {% if norm == "layer" %}
         sum{{ i }} = (sum{{ i }} - sh_rows[row_of{{ i }}].x * column_sums) * sh_rows[row_of{{ i }}].y;
 {% endif %}

@@ -180,10 +180,10 @@ impl GpuTensor {
     /// Writes unpadded NHWC values, converted to the storage type and channel pitch.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for a [`DType::U32`] tensor.
+    /// [`KernelError::Shape`] for a wrong length, [`KernelError::DType`] for one that is neither f16 nor f32.
     pub fn write_f32(&self, values: &[f32]) -> Result<(), KernelError> {
         self.expect_len(values.len())?;
-        if self.dtype == DType::U32 {
+        if !matches!(self.dtype, DType::F16 | DType::F32) {
             return Err(self.dtype_error("a float type"));
         }
         let (c, pitch) = (self.shape.c as usize, self.shape.pitch() as usize);
@@ -234,7 +234,7 @@ impl GpuTensor {
             return Err(shape_error("tensor access", format!("{expected} bytes"), bytes.len()));
         }
         let padded: Vec<f32> = match self.dtype {
-            DType::U32 => return Err(self.dtype_error("a float type")),
+            DType::U32 | DType::I8 => return Err(self.dtype_error("a float type")),
             DType::F32 => bytemuck::pod_collect_to_vec(bytes),
             DType::F16 => {
                 let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);

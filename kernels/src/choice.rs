@@ -125,7 +125,14 @@ impl Plan {
             return;
         }
         choices.chosen = candidate;
-        let Candidate { variant, bindings, immediates, grid, .. } = choices.candidates[candidate].clone();
+        self.put(ix);
+    }
+
+    /// Makes of dispatch `ix` what its chosen candidate says; weights that nothing else binds stay.
+    pub(crate) fn put(&mut self, ix: usize) {
+        let Some(choices) = self.choices.get(&ix) else { return };
+        let Candidate { variant, bindings, immediates, grid, .. } =
+            choices.candidates[choices.chosen].clone();
         let bindings = operands(bindings, &mut self.weights);
         let dispatch = &mut self.dispatches[ix];
         *dispatch = Dispatch {

@@ -19,6 +19,7 @@ pub mod ops;
 mod pipelines;
 pub mod plan;
 pub mod profile;
+mod quantise;
 pub mod readback;
 pub mod reference;
 pub mod shader;

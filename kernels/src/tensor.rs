@@ -14,6 +14,8 @@ pub enum DType {
     F32,
     /// Unsigned words: token ids, RGBA8 pixels (red in the low byte).
     U32,
+    /// Signed bytes, four in a `u32` word, each times the f32 scale of its output channel: weights of products only.
+    I8,
 }
 
 impl DType {
@@ -22,6 +24,7 @@ impl DType {
         match self {
             Self::F16 => 2,
             Self::F32 | Self::U32 => 4,
+            Self::I8 => 1,
         }
     }
     /// The short name used in variants and dumps.
@@ -30,6 +33,7 @@ impl DType {
             Self::F16 => "f16",
             Self::F32 => "f32",
             Self::U32 => "u32",
+            Self::I8 => "i8",
         }
     }
 }

@@ -86,7 +86,24 @@ pub fn on_tiers(
 ) {
     let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
     for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record) {
+        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, None) {
+            check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
+        }
+    }
+}
+
+/// [`on_tiers`] with the weights of products as bytes, at least one product's, in the first `ways`: each is a kernel
+/// more to compile, and how a tile is shared out has little to do with how weights are stored.
+pub fn int8_on_tiers(
+    ways: usize,
+    inputs: &[(&str, &[f32])],
+    weights: &[(&str, &[f32])],
+    record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
+    check: impl Fn(Tier, &[f32]),
+) {
+    let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
+    for gpu in devices() {
+        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, Some(ways)) {
             check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
         }
     }
@@ -99,7 +116,7 @@ pub fn words_on_tiers(
     check: impl Fn(Tier, &[u32]),
 ) {
     for gpu in devices() {
-        for (_, _, bytes) in run(gpu, inputs, &[], &record) {
+        for (_, _, bytes) in run(gpu, inputs, &[], &record, None) {
             check(gpu.target().tier, &bytemuck::pod_collect_to_vec(&bytes));
         }
     }
@@ -113,7 +130,7 @@ pub fn values_on_tiers(
     check: impl Fn(Tier, &[f32]),
 ) {
     for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, inputs, weights, &record) {
+        for (shape, dtype, bytes) in run(gpu, inputs, weights, &record, None) {
             check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
         }
     }
@@ -125,15 +142,20 @@ fn run(
     inputs: &[(&str, Values)],
     weights: &[(&str, &[f32])],
     record: &impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
+    int8_ways: Option<usize>,
 ) -> Vec<(Shape, DType, Vec<u8>)> {
     let results = || -> Result<_, KernelError> {
         let mut plan = PlanBuilder::new(gpu.target());
         let result = record(&mut plan)?;
         plan.output(RESULT, result)?;
-        let plan = plan.finish();
+        let mut plan = plan.finish();
+        if int8_ways.is_some() {
+            plan = plan.with_int8_weights();
+            assert!(plan.weights.iter().any(|weight| weight.dtype == DType::I8), "no bytes:\n{plan}");
+        }
         let weights = Weights(weights.iter().copied().collect());
         let mut results = Vec::new();
-        for plan in ways(&plan) {
+        for plan in ways(&plan).take(int8_ways.unwrap_or(usize::MAX)) {
             let executable = Executable::new(gpu, plan, &weights, &WeightCache::default(), &[])?;
             for (name, values) in inputs {
                 let tensor = executable.tensor(name)?;

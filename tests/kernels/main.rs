@@ -8,6 +8,7 @@ mod embeddings;
 mod frames;
 mod fused;
 mod harness;
+mod int8;
 mod matrices;
 mod norms;
 mod pictures;

@@ -38,11 +38,17 @@
 {% endfor %}
 {% endmacro %}
 
+{#- The first weight quad of the panel of workgroup `group.y`: behind the scales of bytes, a word a column. -#}
+{% macro panel(lanes, quads, w_dtype, panel_quads) %}{% if w_dtype == "i8" %}((p.out_quads + {{ lanes * quads - 1 }}u) / {{ lanes * quads }}u + group.y * {{ panel_quads }}) * {{ 4 * quads * lanes }}u{% else %}group.y * {{ panel_quads }} * {{ 4 * quads * lanes }}u{% endif %}{% endmacro %}
+
 {#- Stores the tile of the workgroup whose first row is `first_row`, from column quad `quad` on. Where the
     rows are normalised over their channels, lane l knows `mean` (from the row's shift) and `factor` of its own. -#}
-{% macro store(rows_per_lane, lanes, quads, norm) %}
+{% macro store(rows_per_lane, lanes, quads, w_dtype, norm) %}
 {% for c in range(quads) %}
     let bias{{ c }} = bias_at(quad + {{ c }}u);
+{% if w_dtype == "i8" %}
+    let scale{{ c }} = scale_at(quad + {{ c }}u);
+{% endif %}
 {% if norm == "layer" %}
     let column_sums{{ c }} = column_sums_at(quad + {{ c }}u);
 {% endif %}
@@ -55,7 +61,8 @@
     let factor_of{{ i }} = subgroupBroadcast(factor{{ r }}, {{ l }}u);
 {% endif %}
 {% for c in range(quads) %}
-{% set sum = "(acc" ~ i ~ "_" ~ c ~ " - mean_of" ~ i ~ " * column_sums" ~ c ~ ") * factor_of" ~ i if norm == "layer" else "acc" ~ i ~ "_" ~ c %}
+{% set acc = "acc" ~ i ~ "_" ~ c ~ (" * scale" ~ c if w_dtype == "i8" else "") %}
+{% set sum = "(" ~ acc ~ " - mean_of" ~ i ~ " * column_sums" ~ c ~ ") * factor_of" ~ i if norm == "layer" else acc %}
     finish(first_row + {{ i }}u, quad + {{ c }}u, {{ sum }} + bias{{ c }});
 {% endfor %}
 {% endfor %}

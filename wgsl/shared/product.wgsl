@@ -89,6 +89,13 @@ fn bias_at(quad: u32) -> vec4<f32> {
     return vec4<f32>(0.0);
 {% endif %}
 }
+{% if w_dtype == "i8" %}
+// Of the columns of a quad: words before the weights.
+fn scale_at(quad: u32) -> vec4<f32> {
+    let at = quad * 4u;
+    return bitcast<vec4<f32>>(vec4<u32>(weight[at], weight[at + 1u], weight[at + 2u], weight[at + 3u]));
+}
+{% endif %}
 {% if norm == "layer" %}
 // What the mean of a row adds to its sums: behind the bias.
 fn column_sums_at(quad: u32) -> vec4<f32> {

@@ -39,10 +39,11 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 
 {#- Adds the products of all quads of `first` and, joined behind it, `second` ("" where there is none). Row r of this
     invocation is `row ~ r`, read where `inside ~ r` holds, or always; `weight_row` is the weight's row of the first
-    quad. Norms as in `Matmul::variant`: of groups as shared/norm.wgsl, of layers from the row's `shift`, summed up. -#}
+    quad; scales of bytes take up as many words as four rows do before the first. Norms as in `Matmul::variant`: of groups as shared/norm.wgsl, of layers from the row's `shift`, summed up. -#}
 {% macro reduce(tile_rows, threads, x_dtype, w_dtype, first, quads1, second, quads2, row, inside, weight_row, norm) %}
 {% set open = "normalised(q, " if norm == "group" else "" %}
 {% set close = ")" if norm == "group" else "" %}
+{% set first_row = "4u + " if w_dtype == "i8" else "" %}
     for (var q0 = 0u; q0 < {{ quads1 }} + {{ quads2 }}; q0 += 4u) {
         let q = q0 + local % 4u;
 {% for r in range(tile_rows * 4 // threads) %}
@@ -66,7 +67,7 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
         let k{{ r }} = q0 * 4u + {{ r * threads // 16 }}u + local / 16u;
         var b{{ r }} = vec4<f32>(0.0);
         if (k{{ r }} < ({{ quads1 }} + {{ quads2 }}) * 4u) {
-            b{{ r }} = {{ io.load(w_dtype, "weight", "(" ~ weight_row ~ " + k" ~ r ~ ") * weight_quads + quad0 + local % 16u") }};
+            b{{ r }} = {{ io.load(w_dtype, "weight", "(" ~ first_row ~ weight_row ~ " + k" ~ r ~ ") * weight_quads + quad0 + local % 16u") }};
         }
 {% endfor %}
 {{ multiply(tile_rows, threads) }}
@@ -75,10 +76,16 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 
 {#- Stores the tile, row quad by row quad; where the rows are normalised over their channels, each invocation
     brings `sum ~ r` and `squares ~ r` of its quarter of each of its rows, from the row's shift. -#}
-{% macro finish(tile_rows, threads, norm, has_statistics) %}
+{% macro finish(tile_rows, threads, w_dtype, norm, has_statistics) %}
 {% set rows = tile_rows * 16 // threads %}
     let quad = quad0 + tx;
     let bias0 = bias_at(quad);
+{% if w_dtype == "i8" %}
+    let scale = scale_at(quad);
+{% for i in range(rows) %}
+    acc{{ i }} *= scale;
+{% endfor %}
+{% endif %}
 {% if norm == "layer" %}
     let column_sums = column_sums_at(quad);
     workgroupBarrier();

@@ -16,7 +16,7 @@ pub(super) fn float(op: &str, tensor: Tensor) -> Result<(), KernelError> {
 
 /// Refuses a storage type other than f16 and f32.
 pub(super) fn float_dtype(op: &str, dtype: DType) -> Result<(), KernelError> {
-    if dtype == DType::U32 {
+    if !matches!(dtype, DType::F16 | DType::F32) {
         return Err(KernelError::DType {
             op: op.into(),
             expected: "f16 or f32".into(),
@@ -80,9 +80,11 @@ pub(super) fn recorded(record: impl Fn(&mut PlanBuilder) -> Result<(), KernelErr
         // The arguments are ours and fixed: a refusal is a bug in the op.
         record(&mut plan).expect("a listed variant records");
         let plan = plan.finish();
-        let others = plan.choices.into_values().flat_map(|choices| choices.candidates);
-        variants.extend(others.map(|candidate| candidate.variant));
-        variants.extend(plan.dispatches.into_iter().map(|d| d.variant));
+        for plan in [plan.clone().with_int8_weights(), plan] {
+            let others = plan.choices.into_values().flat_map(|choices| choices.candidates);
+            variants.extend(others.map(|candidate| candidate.variant));
+            variants.extend(plan.dispatches.into_iter().map(|d| d.variant));
+        }
     }
     variants.sort();
     variants.dedup();

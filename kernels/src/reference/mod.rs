@@ -12,5 +12,6 @@ pub mod i420;
 pub mod layer_norm;
 pub mod linear_combination;
 pub mod picture;
+pub mod quantisation;
 pub mod similarity;
 pub mod timestep_embedding;

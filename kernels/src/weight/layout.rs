@@ -84,10 +84,7 @@ impl Layout {
         match self {
             Self::Vector { padded } => parts.len() as u64 * u64::from(*padded),
             Self::Rows => outer * parts.iter().map(|p| p.row().next_multiple_of(4) as u64).sum::<u64>(),
-            Self::Kn { k, n_padded } => reduction(k) * u64::from(*n_padded),
-            Self::Panels { k, lanes, columns } => {
-                outer.next_multiple_of(u64::from(lanes * columns)) * reduction(k)
-            }
+            Self::Kn { k, .. } | Self::Panels { k, .. } => self.columns(parts) * reduction(k),
             Self::Phases(inner) => inner.elements(&folded_shapes(parts)),
         }
     }
@@ -117,18 +114,18 @@ impl Layout {
         blocks
     }
 
-    /// Packs the `values` `[rows, channels, taps]` of a block, in place of what `packed` holds; where they belong.
+    /// Packs the `values` `[rows, channels, taps]` of a block after [`Self::fold`], in place of what `packed` holds; where they belong.
     pub(super) fn pack(
         &self,
         parts: &[Part],
         block: &Block,
-        values: &mut Vec<f32>,
+        values: &[f32],
         packed: &mut Vec<f32>,
     ) -> Vec<Piece> {
         packed.clear();
         match self {
             Self::Vector { padded } => {
-                packed.extend(&*values);
+                packed.extend(values);
                 packed.resize(*padded as usize, 0.0);
                 vec![Piece { at: block.part * packed.len(), from: 0..packed.len() }]
             }
@@ -137,10 +134,27 @@ impl Layout {
             Self::Panels { k, lanes, columns } => {
                 pack_panels(parts, k, [*lanes as usize, *columns as usize], block, values, packed)
             }
-            Self::Phases(inner) => {
-                *values = folded(values);
-                inner.pack(&folded_shapes(parts), block, values, packed)
+            Self::Phases(inner) => inner.pack(&folded_shapes(parts), block, values, packed),
+        }
+    }
+
+    /// Makes of the values `[rows, channels, taps]` of a block those that [`Self::pack`] takes: sums, where taps meet.
+    pub(super) fn fold(&self, values: &mut Vec<f32>) {
+        if let Self::Phases(_) = self {
+            *values = folded(values);
+        }
+    }
+
+    /// Output channels with padding, where they are columns of a product.
+    pub(super) fn columns(&self, parts: &[Part]) -> u64 {
+        match self {
+            Self::Vector { .. } | Self::Rows => 0,
+            Self::Kn { n_padded, .. } => (*n_padded).into(),
+            Self::Panels { lanes, columns, .. } => {
+                let outer = parts.first().map_or(0, |p| u64::from(p.outer));
+                outer.next_multiple_of(u64::from(lanes * columns))
             }
+            Self::Phases(inner) => inner.columns(parts),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A plan holds names and layouts only. The bytes are read from a [`WeightSource`] when the plan
 //! is prepared, block by block, and packed and handed over at once: host memory never holds a whole tensor.
 
+mod int8;
 mod layout;
 mod values;
 
@@ -66,6 +67,7 @@ pub struct Scratch {
     gates: Vec<f32>,
     packed: Vec<f32>,
     halves: Vec<half::f16>,
+    bytes: Vec<i8>,
 }
 
 /// One or more checkpoint tensors of one shape past axis 0, joined along axis 0.
@@ -163,7 +165,8 @@ pub struct Weight {
     pub is_gated: bool,
     /// Its layout in memory.
     pub layout: Layout,
-    /// Its storage type, [`DType::F16`] or [`DType::F32`].
+    /// Its storage type: [`DType::F16`], [`DType::F32`], or [`DType::I8`], where the scales of all columns lie before
+    /// the bytes.
     pub dtype: DType,
 }
 
@@ -198,7 +201,11 @@ impl Weight {
     }
     /// Bytes after packing.
     pub fn bytes(&self) -> u64 {
-        self.packed_elements() * self.dtype.bytes()
+        self.scale_bytes() + self.packed_elements() * self.dtype.bytes()
+    }
+    /// Bytes of the scales before the elements.
+    fn scale_bytes(&self) -> u64 {
+        if self.dtype == DType::I8 { 4 * self.layout.columns(&self.values.shapes()) } else { 0 }
     }
     /// Reads the checkpoint's values block by block, packs them into this layout and storage type, and hands each run
     /// of bytes to `write` with the bytes of the weight before it. Together they are all of it.
@@ -222,26 +229,56 @@ impl Weight {
     ) -> Result<(), KernelError> {
         let parts = self.values.shapes();
         let reader = self.values.open(source)?;
-        for block in self.layout.blocks(&parts, values_at_once) {
+        let blocks = self.layout.blocks(&parts, values_at_once);
+        let mut scales = Vec::new();
+        if self.dtype == DType::I8 {
+            scales = self.scales(&reader, &parts, &blocks, scratch)?;
+            write(0, bytemuck::cast_slice(&scales))?;
+        }
+        for block in blocks {
             self.read(&reader, &parts, &block, scratch)?;
-            let Scratch { values, packed, halves, .. } = scratch;
+            let Scratch { values, packed, halves, bytes, .. } = scratch;
+            if self.dtype == DType::I8 {
+                int8::quantise(values, &scales[block.rows.clone()]);
+            }
             let pieces = self.layout.pack(&parts, &block, values, packed);
-            let bytes: &[u8] = if self.dtype == DType::F16 {
-                halves.resize(packed.len(), half::f16::ZERO);
-                halves.convert_from_f32_slice(packed);
-                bytemuck::cast_slice(halves)
-            } else {
-                bytemuck::cast_slice(packed)
-            };
-            let size = self.dtype.bytes() as usize;
+            let stored = stored(packed, self.dtype, halves, bytes);
+            let (before, size) = (self.scale_bytes(), self.dtype.bytes() as usize);
             for Piece { at, from } in pieces {
-                write((at * size) as u64, &bytes[from.start * size..from.end * size])?;
+                write(before + (at * size) as u64, &stored[from.start * size..from.end * size])?;
             }
         }
         Ok(())
     }
-    /// The values of a block, in place of those in `scratch`.
+    /// The scale of every column, zeros behind the last: what is read once more for them is not kept.
+    fn scales(
+        &self,
+        reader: &Reader<'_>,
+        parts: &[Part],
+        blocks: &[Block],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f32>, KernelError> {
+        let mut scales = vec![0.0; self.layout.columns(parts) as usize];
+        for block in blocks {
+            self.read(reader, parts, block, scratch)?;
+            int8::raise(&mut scales[block.rows.clone()], &scratch.values);
+        }
+        scales.iter_mut().for_each(|largest| *largest = int8::scale(*largest));
+        Ok(scales)
+    }
+    /// The values of a block as the layout packs them, in place of those in `scratch`.
     fn read(
+        &self,
+        reader: &Reader<'_>,
+        parts: &[Part],
+        block: &Block,
+        scratch: &mut Scratch,
+    ) -> Result<(), KernelError> {
+        self.read_rows(reader, parts, block, scratch)?;
+        self.layout.fold(&mut scratch.values);
+        Ok(())
+    }
+    fn read_rows(
         &self,
         reader: &Reader<'_>,
         parts: &[Part],
@@ -269,6 +306,28 @@ impl Weight {
             values.extend_from_slice(gate);
         }
         Ok(())
+    }
+}
+
+/// Packed values as `dtype` holds them, in one of the rooms where they need one.
+fn stored<'a>(
+    packed: &'a [f32],
+    dtype: DType,
+    halves: &'a mut Vec<half::f16>,
+    bytes: &'a mut Vec<i8>,
+) -> &'a [u8] {
+    match dtype {
+        DType::F16 => {
+            halves.resize(packed.len(), half::f16::ZERO);
+            halves.convert_from_f32_slice(packed);
+            bytemuck::cast_slice(halves)
+        }
+        DType::I8 => {
+            bytes.clear();
+            bytes.extend(packed.iter().map(|&whole| whole as i8));
+            bytemuck::cast_slice(bytes)
+        }
+        DType::F32 | DType::U32 => bytemuck::cast_slice(packed),
     }
 }
 

@@ -24,6 +24,25 @@ impl WeightSource for Short {
     }
 }
 
+/// Numbers of both signs; rows of zeros, rows with one huge value, rows that f32 hardly holds.
+struct Uneven;
+
+impl WeightSource for Uneven {
+    fn read(&self, _: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        let row: u32 = shape.iter().skip(1).product();
+        let value = |ix: u32| {
+            let unit = ix.wrapping_mul(0x9e37_79b9) as f32 / u32::MAX as f32 * 2.0 - 1.0;
+            match (ix / row % 5, ix % row) {
+                (1, _) => 0.0,
+                (2, 0) => -1e20,
+                (3, _) => unit * 1e-44,
+                _ => unit,
+            }
+        };
+        Ok((0..shape[0] * row).map(value).collect())
+    }
+}
+
 /// One value of the reduction: which part, which tap, which channel; none for padding.
 type Place = Option<(usize, usize, usize)>;
 
@@ -125,24 +144,93 @@ fn packed(weight: &Weight, values_at_once: usize) -> Result<Vec<f32>, KernelErro
     Ok(whole)
 }
 
-fn check(values: Values, layout: Layout, is_gated: bool) -> Result<(), KernelError> {
+/// Shapes `[outer, channels, taps]` of the parts, and their values in the order in which they are packed.
+fn parts(
+    values: &Values,
+    source: &dyn WeightSource,
+    is_gated: bool,
+) -> Result<(Vec<[usize; 3]>, Vec<Vec<f32>>), KernelError> {
     let shapes: Vec<[usize; 3]> = values
         .shapes()
         .iter()
         .map(|part| [part.outer as usize, part.row() / part.taps(), part.taps()])
         .collect();
     let mut whole: Vec<Vec<f32>> =
-        values.params().iter().map(|param| param.read(&Numbered)).collect::<Result<_, _>>()?;
+        values.params().iter().map(|param| param.read(source)).collect::<Result<_, _>>()?;
     if is_gated {
         let row = shapes[0][1] * shapes[0][2];
         let half = shapes[0][0] / 2;
         let order = (0..half / 2).flat_map(|i| [2 * i, 2 * i + 1, half + 2 * i, half + 2 * i + 1]);
         whole[0] = order.flat_map(|o| whole[0][o * row..][..row].to_vec()).collect();
     }
+    Ok((shapes, whole))
+}
+
+fn check(values: Values, layout: Layout, is_gated: bool) -> Result<(), KernelError> {
+    if !matches!(layout, Layout::Vector { .. } | Layout::Rows) {
+        check_int8(values.clone(), layout.clone(), is_gated)?;
+    }
+    let (shapes, whole) = parts(&values, &Numbered, is_gated)?;
     let expected = defined(&layout, &shapes, &whole);
     let weight = Weight { values, is_gated, layout, dtype: DType::F32 };
     for values_at_once in [1, 200, 1000, 1 << 20] {
         assert_eq!(packed(&weight, values_at_once)?, expected, "{weight:?} in blocks of {values_at_once}");
+    }
+    Ok(())
+}
+
+/// That bytes are the whole numbers that the reference finds, in the layout's places, behind their scales.
+fn check_int8(values: Values, layout: Layout, is_gated: bool) -> Result<(), KernelError> {
+    let (mut shapes, mut whole) = parts(&values, &Uneven, is_gated)?;
+    let mut places = &layout;
+    if let Layout::Phases(inner) = &layout {
+        places = inner;
+        shapes.iter_mut().for_each(|shape| shape[2] = 16);
+        whole.iter_mut().for_each(|v| *v = v.chunks(9).flat_map(phases).collect());
+    }
+    let wide: Vec<Vec<f64>> = whole.iter().map(|v| v.iter().map(|&v| f64::from(v)).collect()).collect();
+    let rows: Vec<(&[f64], usize)> = wide.iter().zip(&shapes).map(|(v, s)| (&v[..], s[1] * s[2])).collect();
+    let kept = crate::reference::quantisation::int8(&rows);
+    let largest = |o: usize| {
+        let rows = wide.iter().zip(&rows).flat_map(|(v, (_, row))| &v[o * row..(o + 1) * row]);
+        rows.fold(0.0_f64, |largest, v| largest.max(v.abs()))
+    };
+    let scales: Vec<f64> = (0..shapes[0][0]).map(|o| f64::from(largest(o) as f32 / 127.0)).collect();
+    let numbers: Vec<Vec<f32>> = kept
+        .iter()
+        .zip(&rows)
+        .map(|(kept, (_, row))| {
+            let number =
+                |(ix, v): (usize, &f64)| if *v == 0.0 { 0.0 } else { (v / scales[ix / row]).round() as f32 };
+            kept.iter().enumerate().map(number).collect()
+        })
+        .collect();
+    for ((kept, wide), (_, row)) in kept.iter().zip(&wide).zip(&rows) {
+        for (ix, (kept, wide)) in kept.iter().zip(wide).enumerate() {
+            // Half a step, and what a subnormal scale is itself off by.
+            let step = 0.5001 * scales[ix / row] + 127.0 * f64::from(f32::from_bits(1));
+            assert!((kept - wide).abs() <= step, "{kept} for {wide}, a step is {}", scales[ix / row]);
+        }
+    }
+    let expected = defined(places, &shapes, &numbers);
+    let weight = Weight { values, is_gated, layout, dtype: DType::I8 };
+    for values_at_once in [1, 200, 1 << 20] {
+        let mut bytes = vec![0x55_u8; weight.bytes() as usize];
+        weight.pack_by(values_at_once, &Uneven, &mut Scratch::default(), |at, run| {
+            assert!(at.is_multiple_of(4), "a word is written at {at}");
+            bytes[at as usize..][..run.len()].copy_from_slice(run);
+            Ok(())
+        })?;
+        let (head, tail) = bytes.split_at(bytes.len() - expected.len());
+        let head: Vec<f64> =
+            bytemuck::pod_collect_to_vec::<u8, f32>(head).into_iter().map(f64::from).collect();
+        assert_eq!(
+            (&head[..scales.len()], head[scales.len()..].iter().sum()),
+            (&scales[..], 0.0),
+            "{weight:?}"
+        );
+        let tail: Vec<f32> = tail.iter().map(|&byte| f32::from(byte as i8)).collect();
+        assert_eq!(tail, expected, "{weight:?} in blocks of {values_at_once}");
     }
     Ok(())
 }

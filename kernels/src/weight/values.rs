@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Param, Part, VALUES_AT_ONCE, WeightSource};
+use super::{Param, Part, VALUES_AT_ONCE, WeightSource, int8};
 use crate::error::KernelError;
 use crate::tensor::DType;
 
@@ -62,7 +62,7 @@ impl Values {
     }
 
     /// The shapes of the parts.
-    pub(super) fn shapes(&self) -> Vec<Part> {
+    pub(crate) fn shapes(&self) -> Vec<Part> {
         let shape = |p: &Param| Part { outer: p.outer(), inner: p.inner.clone() };
         match self {
             Self::Plain(param) | Self::Scaled { weight: param, .. } => vec![shape(param)],
@@ -170,7 +170,7 @@ fn fold(
         weight.read_block(source, first..(first + step).min(outer), 0..row, &mut values)?;
         shifts.extend(values.chunks_exact(row).map(|row| dot(row, shift)));
         multiply(&mut values, scale);
-        sums.extend(values.chunks_exact(row).map(|row| stored_sum(row, stored)));
+        sums.extend(values.chunks_exact_mut(row).map(|row| stored_sum(row, stored)));
     }
     Ok(vec![shifts, sums])
 }
@@ -181,8 +181,15 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The sum of the values as `dtype` holds them: what is taken off must be what was put in.
-fn stored_sum(row: &[f32], dtype: DType) -> f32 {
+fn stored_sum(row: &mut [f32], dtype: DType) -> f32 {
     let sum: f64 = match dtype {
+        DType::I8 => {
+            let mut scale = [0.0];
+            int8::raise(&mut scale, row);
+            scale = scale.map(int8::scale);
+            int8::quantise(row, &scale);
+            row.iter().map(|&v| f64::from(v)).sum::<f64>() * f64::from(scale[0])
+        }
         DType::F16 => row.iter().map(|&v| half::f16::from_f32(v).to_f64()).sum(),
         _ => row.iter().map(|&v| f64::from(v)).sum(),
     };
