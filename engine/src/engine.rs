@@ -9,7 +9,7 @@ use dreamglass_kernels::{DType, KernelError, Shape};
 use crate::error::EngineError;
 use crate::family::{Family, misplaced_loras};
 use crate::frame::{Picture, Size};
-use crate::networks::Networks;
+use crate::networks::{Networks, WeightStorage};
 use crate::plans::{self, Source};
 use crate::schedule::{Schedule, Step, guidance_embedding, step_factors};
 use crate::settings::Settings;
@@ -22,6 +22,8 @@ use crate::weights::{LoraFile, ModelFiles};
 pub struct EngineOptions {
     /// Storage type of weights and activations, f16 or f32; latents are f32 always.
     pub dtype: DType,
+    /// Another storage of the weights.
+    pub weights: WeightStorage,
     /// Another place for the autoencoder, such as a TAESD folder.
     pub vae: Option<ModelFiles>,
     /// LoRAs that are fused into the UNet's and the text encoder's weights.
@@ -30,7 +32,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { dtype: DType::F16, vae: None, loras: Vec::new() }
+        Self { dtype: DType::F16, weights: WeightStorage::default(), vae: None, loras: Vec::new() }
     }
 }
 
@@ -86,12 +88,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] naming the file, field or weight.
     pub fn load(gpu: &Gpu, files: &ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { dtype, vae, loras } = options;
-        if *dtype == DType::U32 {
-            let (op, expected, got) = ("engine".into(), "f16 or f32".into(), "u32".into());
+        let EngineOptions { dtype, weights, vae, loras } = options;
+        if !matches!(dtype, DType::F16 | DType::F32) {
+            let (op, expected, got) = ("engine".into(), "f16 or f32".into(), dtype.to_string());
             return Err(KernelError::DType { op, expected, got }.into());
         }
-        let networks = Networks::open(files, vae.as_ref(), loras)?;
+        let networks = Networks::open(files, vae.as_ref(), loras)?.stored(*weights);
         let family = Family::of(&networks.unet.config, &networks.scheduler, loras);
         let misplaced_loras = misplaced_loras(&networks.unet.config, &networks.scheduler, loras);
         let tokens = networks.tokenizer.length() as u32;

@@ -32,7 +32,7 @@ pub use error::EngineError;
 pub use family::{Defaults, Family};
 pub use frame::{Fit, Picture, Size};
 pub use live::Live;
-pub use networks::Network;
+pub use networks::{Network, WeightStorage};
 pub use params::Params;
 pub use parts::{Trace, UnetInputs};
 pub use planes::Planes;

@@ -8,6 +8,7 @@
 mod case;
 mod damaged;
 mod files;
+mod int8;
 mod kl;
 mod loras;
 mod pictures;

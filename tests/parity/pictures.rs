@@ -7,7 +7,7 @@ use dreamglass_kernels::gpu::{Gpu, GpuOptions};
 use crate::case::{self, Case};
 use crate::compare;
 
-fn settings(case: &Case) -> Settings {
+pub fn settings(case: &Case) -> Settings {
     let [_, height, width] = case.tensor("img2img.image").size();
     Settings {
         prompt: case.text("prompt").into(),

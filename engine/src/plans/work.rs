@@ -31,6 +31,22 @@ fn expect_work(tier: Tier, what: &str, plans: &[Plan], counted: &Value) {
     }
 }
 
+/// Scales and what stays as it is come to a hundredth of a UNet's bytes.
+#[test]
+fn bytes_halve_what_unets_of_published_models_weigh() {
+    let counted: Value = serde_json::from_slice(COUNTED).unwrap();
+    for (name, family) in counted.as_object().unwrap() {
+        let config = serde_json::to_vec(&family["unet"]["config"]).unwrap();
+        let config = UnetConfig::parse("unet", &config).unwrap();
+        let plans = unet_plans(Target { max_binding_bytes: 1 << 30, ..Target::tile() }, &config);
+        let halves: u64 = plans.iter().map(Plan::weight_bytes).sum();
+        let bytes: u64 = plans.into_iter().map(|plan| plan.with_int8_weights().weight_bytes()).sum();
+        let ratio = bytes as f64 / halves as f64;
+        eprintln!("{name}: {halves} bytes of weights in f16, {bytes} in int8, {ratio:.4} of that");
+        assert!((0.5..0.51).contains(&ratio), "{name}: {ratio:.4}");
+    }
+}
+
 fn unet_plans(target: Target, config: &UnetConfig) -> Vec<Plan> {
     let (latents, text) = (Shape::new(1, 64, 64, 4), Shape::tokens(1, 77, config.cross_attention_dim[0]));
     vec![
