@@ -239,7 +239,7 @@ pub struct VerifyArgs {
     /// Safetensors file of inputs and expected outputs
     #[arg(long, value_name = "FILE")]
     pub reference: PathBuf,
-    /// Largest relative L2 error [default: 1e-4 for f32, 5e-3 for f16]
+    /// Largest relative L2 error [default: 1e-4 for f32, 5e-3 for f16, 5e-2 with int8 weights]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub tolerance: Option<f64>,
     /// Print JSON
@@ -248,6 +248,9 @@ pub struct VerifyArgs {
     /// Storage type of weights and activations
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: Precision,
+    /// Storage of the weights of convolutions and linear layers
+    #[arg(long, value_name = "TYPE", default_value = "same")]
+    pub weights: Weights,
     #[command(flatten)]
     pub place: PlaceArgs,
 }
@@ -291,6 +294,9 @@ pub struct EngineArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
+    /// Storage of the weights of convolutions and linear layers: int8 for models that the device has no room for
+    #[arg(long, value_name = "TYPE", default_value = "same")]
+    pub weights: Weights,
     /// Another autoencoder than the model's, of the same latents, as a folder or a safetensors file: a tiny one such as
     /// TAESD's does a thirteenth of the work of an AutoencoderKL
     #[arg(long, value_name = "PATH", value_parser = autoencoder)]
@@ -320,6 +326,14 @@ pub enum Precision {
     F16,
     /// Single precision
     F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// As --dtype says
+    Same,
+    /// Bytes, each output channel with a scale of its own: half the memory of f16, a little less exact
+    Int8,
 }
 
 fn adapter(text: &str) -> Result<AdapterChoice, String> {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use dreamglass_engine::kernels::gpu::{AdapterChoice, Gpu, GpuOptions};
 use dreamglass_engine::kernels::{DType, Tier};
-use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Size};
+use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Size, WeightStorage};
 
-use crate::cli::{EngineArgs, Precision, StyleArgs};
+use crate::cli::{EngineArgs, Precision, StyleArgs, Weights};
 use crate::failure::bad_input;
 use crate::kernel_cache::KernelCache;
 use crate::model::Looks;
@@ -137,7 +137,8 @@ pub fn warn_of(engine: &Engine, options: &EngineOptions) {
 /// How a model is loaded on `gpu`.
 pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> Result<EngineOptions> {
     let vae = arguments.vae.as_deref().map(ModelFiles::at).transpose().context("--vae")?;
-    Ok(EngineOptions { dtype: storage(gpu, arguments), vae, loras: arguments.loras.clone() })
+    let (dtype, weights) = (storage(gpu, arguments), weights(arguments.weights));
+    Ok(EngineOptions { dtype, weights, vae, loras: arguments.loras.clone() })
 }
 
 /// The storage type that is asked for, or that suits the device.
@@ -179,5 +180,13 @@ pub fn dtype(precision: Precision) -> DType {
     match precision {
         Precision::F16 => DType::F16,
         Precision::F32 => DType::F32,
+    }
+}
+
+/// The engine's storage of weights of that name.
+pub fn weights(weights: Weights) -> WeightStorage {
+    match weights {
+        Weights::Same => WeightStorage::AsActivations,
+        Weights::Int8 => WeightStorage::Int8,
     }
 }

@@ -38,6 +38,7 @@ use self::source::Source;
 use self::stats::Spread;
 use self::streaming::Streamed;
 use super::print;
+use crate::cli::Weights;
 use crate::clock;
 use crate::config::{self, Style};
 use crate::failure::{INTERRUPTED, bad_input};
@@ -166,7 +167,10 @@ fn setup(arguments: &BenchArgs, session: &Session, dtype: DType, params: &Params
         size: [layout.size.width, layout.size.height],
         steps: layout.rows,
         batching: params.get("batching").map(|v| v.to_string()).unwrap_or_default(),
-        dtype: dtype.to_string(),
+        dtype: match arguments.engine.weights {
+            Weights::Same => dtype.to_string(),
+            Weights::Int8 => format!("{dtype} with int8 weights"),
+        },
         source: session.source.name.clone(),
         source_size: [source_size.width, source_size.height],
         frames: arguments.frames,

@@ -6,6 +6,7 @@ use dreamglass_engine::kernels::gpu::Gpu;
 use dreamglass_engine::model::{AutoencoderConfig, TextConfig, UnetConfig};
 use dreamglass_engine::{
     Engine, EngineOptions, ModelFiles, Network, Sampler, Settings, Size, StrengthRule, UnetInputs,
+    WeightStorage,
 };
 
 use super::Comparison;
@@ -17,6 +18,7 @@ pub struct Subject<'a> {
     pub gpu: &'a Gpu,
     pub files: &'a ModelFiles,
     pub dtype: DType,
+    pub weights: WeightStorage,
 }
 
 /// Runs every check whose expected output is in the reference.
@@ -42,20 +44,24 @@ pub fn run(subject: &Subject<'_>, reference: &Reference) -> Result<Vec<Compariso
 fn text_encoder(s: &Subject<'_>, r: &Reference, name: &'static str, expected: &Stored) -> Result<Comparison> {
     let ids = r.require("text_encoder.input_ids")?;
     let [n, _] = ids.shape[..] else { return Err(ids.error("[N,T]")) };
-    let text = Network::<TextConfig>::open(s.files)?;
+    let text = Network::<TextConfig>::open(s.files)?.stored(s.weights);
     let ours = text.encode(s.gpu, s.dtype, &ids.ids()?, n as u32)?;
     Comparison::new(name, &expected.shape, &ours, &expected.values)
 }
 
 fn encoder(s: &Subject<'_>, r: &Reference, name: &'static str, expected: &Stored) -> Result<Comparison> {
     let (image, size) = r.require("vae_encoder.image")?.nhwc()?;
-    let ours = Network::<AutoencoderConfig>::open(s.files)?.encode(s.gpu, s.dtype, &image, size)?;
+    let ours = Network::<AutoencoderConfig>::open(s.files)?
+        .stored(s.weights)
+        .encode(s.gpu, s.dtype, &image, size)?;
     planes(name, expected, &ours)
 }
 
 fn decoder(s: &Subject<'_>, r: &Reference, name: &'static str, expected: &Stored) -> Result<Comparison> {
     let (latents, size) = r.require("vae_decoder.latents")?.nhwc()?;
-    let ours = Network::<AutoencoderConfig>::open(s.files)?.decode(s.gpu, s.dtype, &latents, size)?;
+    let ours = Network::<AutoencoderConfig>::open(s.files)?
+        .stored(s.weights)
+        .decode(s.gpu, s.dtype, &latents, size)?;
     planes(name, expected, &ours)
 }
 
@@ -65,7 +71,7 @@ fn unet(s: &Subject<'_>, r: &Reference, name: &'static str, expected: &Stored) -
     let text_embeddings = &r.require("unet.encoder_hidden_states")?.values;
     let guidance = r.get("unet.timestep_cond").map(|g| g.values.as_slice());
     let inputs = UnetInputs { size, sample: &sample, timesteps: &timesteps, text_embeddings, guidance };
-    let ours = Network::<UnetConfig>::open(s.files)?.predict(s.gpu, s.dtype, inputs)?;
+    let ours = Network::<UnetConfig>::open(s.files)?.stored(s.weights).predict(s.gpu, s.dtype, inputs)?;
     planes(name, expected, &ours)
 }
 
@@ -78,7 +84,7 @@ fn img2img(s: &Subject<'_>, r: &Reference, name: &'static str, expected: &Stored
     }
     let noises: Vec<Vec<f32>> = values.chunks_exact(values.len() / n as usize).map(<[f32]>::to_vec).collect();
     let settings = settings(r, Size::new(width, height))?;
-    let options = EngineOptions { dtype: s.dtype, ..Default::default() };
+    let options = EngineOptions { dtype: s.dtype, weights: s.weights, ..Default::default() };
     let trace = Engine::load(s.gpu, s.files, &options)?.img2img_tensors(&image, &noises, &settings)?;
     planes(name, expected, &trace.picture)
 }

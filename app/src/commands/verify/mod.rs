@@ -10,7 +10,7 @@ use serde_json::json;
 
 use self::reference::Reference;
 use super::print;
-use crate::cli::{Precision, VerifyArgs};
+use crate::cli::{Precision, VerifyArgs, Weights};
 use crate::failure::bad_input;
 use crate::{config, model};
 
@@ -19,6 +19,8 @@ use crate::{config, model};
 const TOLERANCE_F32: f64 = 1e-4;
 /// The same in f16, whose steps are 4.9e-4: ten of them over some hundred layers.
 const TOLERANCE_F16: f64 = 5e-3;
+/// With int8 weights, each of which is off by up to half a step of 1/127 of its channel's largest.
+const TOLERANCE_INT8: f64 = 5e-2;
 
 /// Outputs that are looked at: their error is also given as a PSNR.
 const PICTURES: [&str; 2] = ["vae_decoder.image", "img2img.output"];
@@ -36,12 +38,13 @@ struct Comparison {
 
 /// Checks every network that the reference has tensors of.
 pub fn run(arguments: &VerifyArgs) -> Result<ExitCode> {
-    let VerifyArgs { place, dtype, .. } = arguments;
+    let VerifyArgs { place, dtype, weights, .. } = arguments;
     let tolerance = tolerance(arguments)?;
     let files = model::files(place.model())?;
     let reference = Reference::open(&arguments.reference)?;
     let gpu = config::open_gpu(&place.adapter())?;
-    let subject = checks::Subject { gpu: &gpu, files: &files, dtype: config::dtype(*dtype) };
+    let (dtype, weights) = (config::dtype(*dtype), config::weights(*weights));
+    let subject = checks::Subject { gpu: &gpu, files: &files, dtype, weights };
     let comparisons = checks::run(&subject, &reference)?;
     if comparisons.is_empty() {
         bail!(bad_input(format!(
@@ -54,6 +57,7 @@ pub fn run(arguments: &VerifyArgs) -> Result<ExitCode> {
         let tensors: Vec<_> = comparisons.iter().map(|c| c.in_json(tolerance)).collect();
         let report = json!({
             "model": place.model(), "reference": arguments.reference, "dtype": subject.dtype.name(),
+            "weights": if arguments.weights == Weights::Int8 { "int8" } else { "same" },
             "adapter": gpu.summary().name, "tolerance": tolerance, "passed": passed, "tensors": tensors,
         });
         print(&format!("{report:#}\n"))?;
@@ -64,9 +68,10 @@ pub fn run(arguments: &VerifyArgs) -> Result<ExitCode> {
 }
 
 fn tolerance(arguments: &VerifyArgs) -> Result<f64> {
-    let default = match arguments.dtype {
-        Precision::F32 => TOLERANCE_F32,
-        Precision::F16 => TOLERANCE_F16,
+    let default = match (arguments.weights, arguments.dtype) {
+        (Weights::Int8, _) => TOLERANCE_INT8,
+        (Weights::Same, Precision::F32) => TOLERANCE_F32,
+        (Weights::Same, Precision::F16) => TOLERANCE_F16,
     };
     let tolerance = arguments.tolerance.unwrap_or(default);
     if !(tolerance.is_finite() && tolerance > 0.0) {
