@@ -13,10 +13,16 @@ fn or_stop<T>(id: &str, result: Result<T, KernelError>) -> T {
     result.unwrap_or_else(|e| panic!("{id}: {e}"))
 }
 
-fn bench(criterion: &mut Criterion, gpu: &Gpu, (name, op): (&str, Op), dtype: DType) {
-    let group = format!("{}_{dtype}", op.group());
+/// Storage of tensors, and whether weights are bytes.
+type Storage = (DType, bool);
+
+fn bench(criterion: &mut Criterion, gpu: &Gpu, (name, op): (&str, Op), (dtype, is_int8): Storage) {
+    let group = format!("{}_{dtype}{}", op.group(), if is_int8 { "_int8" } else { "" });
     let id = format!("{group}/{name}");
-    let plan = or_stop(&id, record(gpu.target(), op, dtype));
+    let mut plan = or_stop(&id, record(gpu.target(), op, dtype));
+    if is_int8 {
+        plan = plan.with_int8_weights();
+    }
     let is_asked_for = std::env::args().skip(1).any(|arg| !arg.starts_with('-') && id.contains(&arg));
     if gpu.summary().is_software && is_big(&plan) && !is_asked_for {
         return;
@@ -44,7 +50,9 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for (name, op) in CASES {
         for dtype in op.dtypes() {
-            bench(&mut criterion, &gpu, (name, *op), *dtype);
+            for is_int8 in [false, true].into_iter().filter(|is_int8| !is_int8 || op.is_product()) {
+                bench(&mut criterion, &gpu, (name, *op), (*dtype, is_int8));
+            }
         }
     }
     criterion.final_summary();

@@ -154,6 +154,10 @@ impl Op {
     pub fn is_arithmetic(self) -> bool {
         matches!(self.group(), "conv2d" | "linear" | "attention" | "fma_chain")
     }
+    /// Whether it has weights that may be bytes.
+    pub fn is_product(self) -> bool {
+        matches!(self.group(), "conv2d" | "linear")
+    }
     /// Storage types that it is measured with.
     pub fn dtypes(self) -> &'static [DType] {
         match self {

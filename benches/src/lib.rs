@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p dreamglass-benches` runs them all on a GPU, and on a CPU adapter those that finish
 //! in a moment; `cargo bench -p dreamglass-benches -- NAME` those whose `op_dtype/model/shape` holds
-//! NAME, large ones included: `-- attention_f16`, `-- sd/`, `-- conv2d_f32/sd/conv_320_at_64`.
+//! NAME, large ones included: `-- attention_f16`, `-- sd/`, `-- conv2d_f32/sd/conv_320_at_64`. `conv2d_f16_int8` and
+//! the like have weights as bytes.
 
 mod cases;
 
