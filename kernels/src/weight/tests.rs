@@ -144,12 +144,10 @@ fn packed(weight: &Weight, values_at_once: usize) -> Result<Vec<f32>, KernelErro
     Ok(whole)
 }
 
-/// Shapes `[outer, channels, taps]` of the parts, and their values in the order in which they are packed.
-fn parts(
-    values: &Values,
-    source: &dyn WeightSource,
-    is_gated: bool,
-) -> Result<(Vec<[usize; 3]>, Vec<Vec<f32>>), KernelError> {
+/// Shapes `[outer, channels, taps]` of parts, and their values in the order in which they are packed.
+type Whole = (Vec<[usize; 3]>, Vec<Vec<f32>>);
+
+fn parts(values: &Values, source: &dyn WeightSource, is_gated: bool) -> Result<Whole, KernelError> {
     let shapes: Vec<[usize; 3]> = values
         .shapes()
         .iter()
