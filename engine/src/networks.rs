@@ -27,7 +27,8 @@ pub enum WeightStorage {
     Int8,
 }
 
-/// One network of a model: what it is, its weights, and those of them that are on the device.
+/// One network of a model: what it is, its weights, and those of them that are on the device, which clones share.
+#[derive(Clone)]
 pub struct Network<C> {
     pub(crate) config: C,
     checkpoint: Checkpoint,
@@ -134,7 +135,7 @@ impl<C> Network<C> {
     {
         let checkpoint = self.checkpoint.with_lora_weights(weights);
         let cache = self.cache.only(|weight| is_same(weight, &self.checkpoint, &checkpoint));
-        Self { config: self.config.clone(), checkpoint, cache }
+        Self { checkpoint, cache, ..self.clone() }
     }
     /// Whether `other`, which differs in its LoRAs' weights only, is the same.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
@@ -254,14 +255,9 @@ impl Networks {
             return found;
         }
         let loras = self.loras.iter().zip(weights).map(|(lora, &weight)| LoraFile { weight, ..lora.clone() });
-        let vae = &self.vae;
         let networks = Arc::new(Self {
             unet: self.unet.with_lora_weights(weights),
-            vae: Network {
-                config: vae.config.clone(),
-                checkpoint: vae.checkpoint.clone(),
-                cache: vae.cache.clone(),
-            },
+            vae: self.vae.clone(),
             text: self.text.with_lora_weights(weights),
             scheduler: self.scheduler.clone(),
             tokenizer: Arc::clone(&self.tokenizer),

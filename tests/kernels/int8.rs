@@ -217,6 +217,7 @@ fn assert_convolution(number: usize, case: &Case) {
         out_c: case.o,
         kernel: 3,
         stride: case.stride,
+        pads_behind: false,
         upsample: None,
     };
     let (mut want, mut sizes, _) = conv2d::conv2d(&input);
@@ -344,6 +345,7 @@ fn group_norms_are_taken_over_with_bytes() {
         out_c: o as u32,
         kernel: 3,
         stride: 1,
+        pads_behind: false,
         upsample: None,
     };
     let (h, _, _) = conv2d::conv2d(&first);
