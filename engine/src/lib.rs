@@ -9,6 +9,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod estimate;
 pub mod family;
 pub mod frame;
 pub mod live;
@@ -29,6 +30,7 @@ pub use dreamglass_kernels::exec::GpuTensor;
 pub use dreamglass_kernels::gpu::{AdapterChoice, AdapterSummary, Gpu};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
+pub use estimate::Estimate;
 pub use family::{Defaults, Family};
 pub use frame::{Fit, Picture, Size};
 pub use live::Live;

@@ -14,7 +14,7 @@ use crate::model::config::{AutoencoderLayers, KlLayers};
 use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
 use crate::plans::{self, Source};
 use crate::text::Tokenizer;
-use crate::weights::{self, Checkpoint, LoraFile, ModelFiles, Target};
+use crate::weights::{self, Checkpoint, LoraFile, ModelFiles, Stored, Target};
 
 /// How the weights of a network's products are stored on the device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,6 +116,10 @@ impl<C> Network<C> {
     pub fn stored(mut self, storage: WeightStorage) -> Self {
         self.storage = storage;
         self
+    }
+    /// What its files hold, by the type it is stored in there.
+    pub fn on_disk(&self) -> Vec<Stored> {
+        self.checkpoint.stored()
     }
     fn open_in(
         files: &ModelFiles,

@@ -317,6 +317,25 @@ impl Gpu {
     pub fn summary(&self) -> &AdapterSummary {
         &self.0.summary
     }
+    /// Bytes of the adapter's own memory, where its driver says: the heaps that Vulkan calls local to the device.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        #[cfg(any(target_os = "linux", target_os = "windows"))]
+        {
+            // SAFETY: the handles are read only, and their adapter outlives them.
+            let heaps = unsafe {
+                let adapter = self.0.adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+                let instance = adapter.shared_instance().raw_instance();
+                instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+            };
+            // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT.
+            let is_local = |flags: u32| flags & 1 != 0;
+            let heaps = heaps.memory_heaps.iter().take(heaps.memory_heap_count as usize);
+            Some(heaps.filter(|heap| is_local(heap.flags.as_raw())).map(|heap| heap.size).sum())
+                .filter(|bytes| *bytes > 0)
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "windows")))]
+        None
+    }
     /// Whether `other` is this very device. wgpu's own comparison does not tell devices of different
     /// instances apart.
     pub fn is(&self, other: &Self) -> bool {

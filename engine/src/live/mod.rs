@@ -35,8 +35,9 @@ use reads::Reads;
 use reweighing::Reweighing;
 pub use reweighing::{Reweighed, Reweigher};
 pub use setup::MAX_LIVE_STEPS;
+pub(crate) use stages::DISPLAYS;
+use stages::Ground;
 pub use stages::{Builder, Stages};
-use stages::{DISPLAYS, Ground};
 use text::Texts;
 
 /// Short side of results where neither the parameters nor the model say one.

@@ -18,7 +18,7 @@ use crate::stream::{Job, Layout};
 
 /// Pictures that may be shown or under way at once: that on show, two in flight, and one that a
 /// window may still be reading.
-pub(super) const DISPLAYS: usize = 4;
+pub(crate) const DISPLAYS: usize = 4;
 
 /// Plans that read a LoRA's weights, of one layout.
 #[derive(Clone)]

@@ -195,6 +195,14 @@ fn changes(
     Ok(changes)
 }
 
+impl Checkpoint {
+    /// The rank of each change, where this is a LoRA; none where it is something else.
+    pub fn lora_ranks(&self) -> Vec<usize> {
+        let is_down = |name: &&str| parse(name).is_ok_and(|(_, _, role)| role == Role::Down);
+        self.names().filter(is_down).filter_map(|name| self.info(name)?.shape.first().copied()).collect()
+    }
+}
+
 /// How modules of a checkpoint are written in LoRAs, with their weights' names: with dots, and with underscores as
 /// kohya's trainers write them.
 fn names_of(network: Target, checkpoint: &Checkpoint) -> Vec<((Target, String), String)> {

@@ -8,5 +8,5 @@ mod single;
 pub use files::{Bytes, ModelFiles};
 pub use lora::LoraFile;
 pub(crate) use lora::{Target, fuse};
-pub use safetensors::Checkpoint;
+pub use safetensors::{Checkpoint, Stored};
 pub use single::SingleFile;

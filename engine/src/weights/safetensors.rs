@@ -2,7 +2,7 @@
 
 mod renamed;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use dreamglass_kernels::{KernelError, Plan, WeightSource};
@@ -28,6 +28,19 @@ pub struct Checkpoint {
     deltas: HashMap<String, Vec<Delta>>,
     /// How the file calls modules that have another name here.
     origins: HashMap<String, String>,
+}
+
+/// Tensors of one type in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The type, such as `f16`.
+    pub dtype: String,
+    /// How many tensors.
+    pub tensors: usize,
+    /// Their values.
+    pub values: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Where a tensor is, and what it is like.
@@ -135,6 +148,18 @@ impl Checkpoint {
     /// The tensor called `name`, if there is one.
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name)
+    }
+    /// What is stored, by the type it is stored in.
+    pub fn stored(&self) -> Vec<Stored> {
+        let mut sums: BTreeMap<String, Stored> = BTreeMap::new();
+        for info in self.tensors.values() {
+            let dtype = format!("{:?}", info.dtype).to_lowercase();
+            let sum = sums.entry(dtype.clone()).or_insert(Stored { dtype, tensors: 0, values: 0, bytes: 0 });
+            sum.tensors += 1;
+            sum.values += info.shape.iter().map(|&d| d as u64).product::<u64>();
+            sum.bytes += info.bytes.len() as u64;
+        }
+        sums.into_values().collect()
     }
     /// All values of the tensor called `name`, in the shape that it has.
     ///
