@@ -8,11 +8,13 @@ use dreamglass_engine::params::{Field, Kind, Value};
 use dreamglass_engine::{LoraFile, Size};
 
 use crate::commands::bench::{self, BenchArgs};
+use crate::commands::models::{self, ModelsCommand};
 use crate::commands::serve::{self, ServeArgs};
 use crate::commands::tune::{self, TuneArgs};
 use crate::model::EMBEDDED_NAME;
 use crate::parameters::ParameterArgs;
 use crate::preset::Configuration;
+use crate::repository;
 use crate::sink::window::{Presenting, SourceView};
 
 const EXAMPLES: &str = "\
@@ -25,13 +27,14 @@ Examples:
   dreamglass live --source screen --look comic --output recording.mp4
   dreamglass serve --look neon
   dreamglass looks
+  dreamglass models pull sd-turbo
   dreamglass devices
   dreamglass bench --size 512x512 --json figures.json --report report.html
   dreamglass tune --size 512x512
   dreamglass verify --model ~/models/lcm-sd15 --reference reference.safetensors
 
-Models are folders in diffusers' layout with safetensors weights; without --model the small
-model inside the program is used. Exit codes: 0 done, 1 the run failed, 2 bad arguments or
+Models are folders in diffusers' layout with safetensors weights, files of a whole model, or names of
+what `dreamglass models pull` downloaded; without --model the small model inside the program is used. Exit codes: 0 done, 1 the run failed, 2 bad arguments or
 files, 130 ended by Ctrl-C.";
 
 const PICTURE_EXAMPLES: &str = "\
@@ -115,6 +118,9 @@ pub enum Command {
     Cameras,
     /// List the looks that a model names, for --look
     Looks(LooksArgs),
+    /// Download models from the Hugging Face hub, list, describe and remove them
+    #[command(subcommand, after_help = models::HELP)]
+    Models(ModelsCommand),
     /// List the adapters that --adapter chooses from
     Devices(DevicesArgs),
     /// Measure the stream on this device: where a frame's time goes, and how close to the limits
@@ -222,7 +228,7 @@ impl CaptureArgs {
 
 #[derive(Debug, Args)]
 pub struct LooksArgs {
-    /// Model folder or file, or `demo` for the one inside the program
+    /// Model folder or file, name of one that was pulled, or `demo` for the one inside the program
     #[arg(long, value_name = "PATH", default_value = "demo")]
     pub model: PathBuf,
 }
@@ -258,9 +264,9 @@ pub struct VerifyArgs {
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
-    /// Model: a folder in diffusers' layout, a .safetensors file of a whole SD 1.x or 2.x, or `demo` for the one inside
-    /// the program [default: demo]
-    #[arg(long, value_name = "PATH", env = "DREAMGLASS_MODEL", hide_env = true)]
+    /// Model: a folder in diffusers' layout, a .safetensors file of a whole SD 1.x or 2.x, the name of one that `dreamglass
+    /// models pull` downloaded, or `demo` for the one inside the program [default: demo]
+    #[arg(long, value_name = "PATH|NAME", env = "DREAMGLASS_MODEL", hide_env = true)]
     model: Option<PathBuf>,
     /// Adapter by index or part of its name, see `dreamglass devices` [default: auto]
     #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", value_parser = adapter)]
@@ -297,13 +303,13 @@ pub struct EngineArgs {
     /// Storage of the weights of convolutions and linear layers: int8 for models that the device has no room for
     #[arg(long, value_name = "TYPE", default_value = "same")]
     pub weights: Weights,
-    /// Another autoencoder than the model's, of the same latents, as a folder or a safetensors file: a tiny one such as
-    /// TAESD's does a thirteenth of the work of an AutoencoderKL
-    #[arg(long, value_name = "PATH", value_parser = autoencoder)]
+    /// Another autoencoder than the model's, of the same latents, as a folder, a safetensors file or the name of one
+    /// that was pulled: a tiny one such as TAESD's does a thirteenth of the work of an AutoencoderKL
+    #[arg(long, value_name = "PATH|NAME", value_parser = autoencoder)]
     pub vae: Option<PathBuf>,
     /// LoRA to fuse into the model, a safetensors file of kohya, diffusers or peft, and how much of it: 1 where nothing
-    /// is said, 0.5 half, -1 the opposite; several are added up
-    #[arg(long = "lora", value_name = "FILE[=WEIGHT]", value_parser = lora)]
+    /// is said, 0.5 half, -1 the opposite; several are added up. The name of one that was pulled will do, too
+    #[arg(long = "lora", value_name = "FILE|NAME[=WEIGHT]", value_parser = lora)]
     pub loras: Vec<LoraFile>,
 }
 
@@ -336,7 +342,8 @@ pub enum Weights {
     Int8,
 }
 
-fn adapter(text: &str) -> Result<AdapterChoice, String> {
+/// An adapter, by index or name.
+pub fn adapter(text: &str) -> Result<AdapterChoice, String> {
     match text.parse() {
         Ok(index) => Ok(AdapterChoice::Index(index)),
         Err(_) if text.trim().is_empty() => Err("expected an index, a part of a name or `auto`".into()),
@@ -345,8 +352,9 @@ fn adapter(text: &str) -> Result<AdapterChoice, String> {
     }
 }
 
-fn autoencoder(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
+/// An autoencoder on disk or in the cache.
+pub fn autoencoder(text: &str) -> Result<PathBuf, String> {
+    let path = on_disk(text)?;
     let files = ["config.json", "vae/config.json", "taesd_encoder.safetensors"];
     if path.is_file() || files.iter().any(|file| path.join(file).is_file()) {
         return Ok(path);
@@ -357,7 +365,15 @@ fn autoencoder(text: &str) -> Result<PathBuf, String> {
     ))
 }
 
-fn lora(text: &str) -> Result<LoraFile, String> {
+/// `text` as a path, or where the model of that name is in the cache.
+fn on_disk(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let there = if path.exists() { None } else { repository::locate(text).map_err(|e| format!("{e:#}"))? };
+    Ok(there.unwrap_or(path))
+}
+
+/// A LoRA on disk or in the cache, with its weight.
+pub fn lora(text: &str) -> Result<LoraFile, String> {
     // A file may have the sign in its name.
     let weighted = text.rsplit_once('=').filter(|_| !Path::new(text).is_file());
     let (path, weight) = weighted.unwrap_or((text, "1"));
@@ -366,10 +382,11 @@ fn lora(text: &str) -> Result<LoraFile, String> {
         .ok()
         .filter(|weight: &f32| weight.is_finite())
         .ok_or_else(|| format!("expected a number behind the last `=`, such as 0.8, got `{weight}`"))?;
-    if !Path::new(path).is_file() {
+    let there = on_disk(path)?;
+    if !there.is_file() {
         return Err(format!("expected a safetensors file, found nothing of the kind at {path}"));
     }
-    Ok(LoraFile { path: path.into(), weight })
+    Ok(LoraFile { path: there, weight })
 }
 
 fn size(text: &str) -> Result<Size, String> {

@@ -143,9 +143,14 @@ pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> Result<EngineOptions> {
 
 /// The storage type that is asked for, or that suits the device.
 pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
+    storage_or(gpu, arguments.dtype)
+}
+
+/// The same for what was said, or not.
+pub fn storage_or(gpu: &Gpu, said: Option<Precision>) -> DType {
     // CPU adapters unpack halves in software: no faster, and twice as long to compile.
     let native = if gpu.summary().is_software { Precision::F32 } else { Precision::F16 };
-    dtype(arguments.dtype.unwrap_or(native))
+    dtype(said.unwrap_or(native))
 }
 
 /// Opens the device, with what is kept of compiled kernels and of tuning.

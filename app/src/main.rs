@@ -16,6 +16,7 @@ mod parameters;
 mod peers;
 mod pipeline;
 mod preset;
+mod repository;
 mod rtc;
 mod sink;
 mod source;

@@ -7,6 +7,7 @@ use dreamglass_engine::{ModelFiles, Params};
 use serde::Deserialize;
 
 use crate::failure::bad_input;
+use crate::repository;
 
 /// Name of the model inside the program.
 pub const EMBEDDED_NAME: &str = "demo";
@@ -42,7 +43,8 @@ pub struct Look {
     pub prompt: String,
 }
 
-/// The files of the model called `model`: a folder, a file that stands for one, or the embedded one.
+/// The files of the model called `model`: a folder, a file that stands for one, one that was pulled, or the embedded
+/// one.
 pub fn files(model: &Path) -> Result<ModelFiles> {
     if model == Path::new(EMBEDDED_NAME) {
         if !EMBEDDED.iter().any(|(name, _)| *name == "unet/config.json") {
@@ -53,6 +55,9 @@ pub fn files(model: &Path) -> Result<ModelFiles> {
         return Ok(ModelFiles::Embedded(EMBEDDED));
     }
     if !model.exists() {
+        if let Some(path) = model.to_str().map(repository::locate).transpose()?.flatten() {
+            return Ok(ModelFiles::at(&path)?);
+        }
         return Err(bad_input(format!(
             "model {}: expected a folder in diffusers' layout (unet, vae, text_encoder, tokenizer, scheduler) or a \
              .safetensors file of a whole model, found nothing there",

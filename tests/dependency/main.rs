@@ -81,6 +81,11 @@ const RULES: &[Rule] = &[
         why: "a sink takes pictures and knows nothing of their way",
     },
     Rule {
+        place: "app/src/repository/",
+        never: &["dreamglass_engine", "kernels", "crate::commands", "crate::model", "crate::live"],
+        why: "the hub hands over files and knows nothing of what they are for",
+    },
+    Rule {
         place: "app/src/codec/",
         never: &["crate::hub", "crate::web", "crate::rtc", "crate::peers", "crate::live", "axum", "webrtc"],
         why: "the codec turns pictures into bytes and back, whoever wants them",
@@ -135,6 +140,8 @@ const HOMES: &[(&str, &[&str])] = &[
             "app/src/sink/window/renderer.rs",
         ],
     ),
+    // Nothing is downloaded but by who says so; the broadcaster announces itself to a server of the user's.
+    ("ureq", &["app/src/repository/", "app/src/peers/broadcaster.rs"]),
     ("webrtc::", &["app/src/rtc/"]),
     ("openh264", &["app/src/codec/"]),
     ("axum::", &["app/src/web/", "app/src/commands/serve/"]),

@@ -7,6 +7,7 @@ mod devices;
 mod image;
 mod live;
 mod looks;
+pub mod models;
 pub mod serve;
 pub mod tune;
 mod verify;
@@ -28,6 +29,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Cameras => cameras::run(),
         Command::Looks(arguments) => looks::run(&arguments),
+        Command::Models(command) => models::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
