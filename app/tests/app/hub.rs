@@ -106,8 +106,8 @@ impl Hub {
     pub fn with_demo() -> Self {
         let hub = Self::new();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo");
-        let mut files = vec![("unet/diffusion_pytorch_model.bin".to_owned(), b"a pickle".to_vec())];
-        read(&root, "", &mut files);
+        let mut files = read(&root);
+        files.push(("unet/diffusion_pytorch_model.bin".into(), b"a pickle".to_vec()));
         hub.publish("dreamglass/demo", files, json!({"license": "mit"}));
         hub
     }
@@ -170,8 +170,7 @@ impl Hub {
     /// Checks that everything in `snapshots/` is a link to a file with the checksum that it is called by.
     #[track_caller]
     pub fn check_cache(&self) {
-        let mut found = Vec::new();
-        read(&self.cache(), "", &mut found);
+        let found = read(&self.cache());
         for (path, bytes) in found.iter().filter(|(path, _)| path.contains("/snapshots/")) {
             let blob = fs::canonicalize(self.cache().join(path)).unwrap();
             let digits = blob.file_name().unwrap().to_str().unwrap().to_owned();
@@ -186,25 +185,33 @@ impl Hub {
     /// Paths of all files in the cache.
     pub fn cached(&self) -> Vec<String> {
         let mut found = Vec::new();
-        read(&self.cache(), "", &mut found);
-        found.into_iter().map(|(path, _)| path).collect()
+        walk(&self.cache(), "", &mut found);
+        found
     }
 }
 
-/// All files below `folder`, links followed, sorted.
-fn read(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) {
+/// Paths of all files below `folder`, links followed, sorted; they may come and go meanwhile.
+fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     for name in names {
-        let (path, place) = (format!("{prefix}{name}"), folder.join(&name));
-        if place.is_dir() {
-            read(&place, &(path + "/"), files);
+        let path = format!("{prefix}{name}");
+        if folder.join(&name).is_dir() {
+            walk(&folder.join(&name), &(path + "/"), found);
         } else {
-            files.push((path.clone(), fs::read(&place).unwrap_or_else(|e| panic!("{path}: {e}"))));
+            found.push(path);
         }
     }
+}
+
+/// All files below `folder` with their contents.
+fn read(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    walk(folder, "", &mut found);
+    let contents = |path: &String| fs::read(folder.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    found.iter().map(|path| (path.clone(), contents(path))).collect()
 }
 
 fn digits(context: Context) -> String {

@@ -139,13 +139,10 @@ impl Parsed {
     }
 }
 
-/// Bytes that the adapter has; a CPU's are those that are free.
+/// Bytes that the adapter has; a CPU's are those that are free, as its driver names a limit of its own and keeps to none.
 fn memory(gpu: &Gpu) -> Option<u64> {
-    let heap = gpu.memory_bytes();
-    match gpu.summary().is_software {
-        true => heap.into_iter().chain(free_memory()).min(),
-        false => heap,
-    }
+    let free = gpu.summary().is_software.then(free_memory).flatten();
+    free.or_else(|| gpu.memory_bytes())
 }
 
 /// Linux says it in `/proc`.
@@ -209,7 +206,11 @@ impl Report {
             self.ceiling_gflop_per_s, self.ceiling_gbytes_per_s
         ));
         let Forecast { frame_ms, frames_per_s, basis } = &self.forecast;
-        line(format!("frame      about {frame_ms:.1} ms, {frames_per_s:.1} frames/s ({basis})"));
+        let frame = match *frame_ms >= 1e4 {
+            true => format!("{:.1} s", frame_ms / 1e3),
+            false => format!("{frame_ms:.1} ms, {frames_per_s:.1} frames/s"),
+        };
+        line(format!("frame      about {frame} ({basis})"));
         if !self.is_live {
             line(format!(
                 "           a stream takes at most {} steps",
