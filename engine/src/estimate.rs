@@ -12,6 +12,7 @@ use crate::family::Family;
 use crate::frame::Size;
 use crate::live::{DISPLAYS, MAX_LIVE_STEPS};
 use crate::model::{AutoencoderConfig, SchedulerConfig, TextConfig, UnetConfig};
+use crate::networks::WeightStorage;
 use crate::params::{Batching, GuidanceMode, Params};
 use crate::plans::{self, live};
 use crate::schedule::Schedule;
@@ -79,11 +80,12 @@ impl Estimate {
         target: Target,
         params: &Params,
         dtype: DType,
+        weights: WeightStorage,
     ) -> Result<Self, EngineError> {
         let (layout, steps) = layout(model, params)?;
         let is_live = steps as usize <= MAX_LIVE_STEPS;
         let repeats = if is_live { 1 } else { steps };
-        let mut sum = Sum::default();
+        let mut sum = Sum { storage: weights, ..Sum::default() };
         record(model, target, &layout, dtype, repeats, &mut sum)?;
         Ok(Self {
             size: layout.size,
@@ -136,24 +138,24 @@ fn record(
     let shape = Shape::new(1, size.height / factor, size.width / factor, vae.latent_channels);
     let picture = Shape::new(1, size.height, size.width, 3);
     let embeddings = Shape::tokens(1, tokens, unet.cross_attention_dim[0]);
-    sum.add("text", &plans::text(target, text, "", [1, tokens], dtype)?, 0);
-    sum.add("unet", &plans::time(target, unet, 1, "", dtype)?, 0);
+    sum.add("text", plans::text(target, text, "", [1, tokens], dtype)?, 0);
+    sum.add("unet", plans::time(target, unet, 1, "", dtype)?, 0);
     // The engine's own prompt, and the stream's two.
     for _ in 0..3 {
-        sum.add("unet", &plans::prompt(target, unet, embeddings, "", dtype)?, 0);
+        sum.add("unet", plans::prompt(target, unet, embeddings, "", dtype)?, 0);
     }
     let (source, region, orientation) = (size, [0.0, 0.0, 1.0, 1.0], Orientation::default());
-    sum.add("vae", &live::arrive(target, live::Arrival { source, region, orientation, size })?, 1);
-    sum.add("vae", &plans::encode(target, vae, picture, dtype)?, 1);
-    sum.add("vae", &live::remember(target, size)?, 0);
+    sum.add("vae", live::arrive(target, live::Arrival { source, region, orientation, size })?, 1);
+    sum.add("vae", plans::encode(target, vae, picture, dtype)?, 1);
+    sum.add("vae", live::remember(target, size)?, 0);
     for k in 0..layout.rows {
-        sum.add("unet", &plans::time(target, unet, 1, &live::step_prefix(k), dtype)?, 0);
+        sum.add("unet", plans::time(target, unet, 1, &live::step_prefix(k), dtype)?, 0);
     }
-    sum.add("unet", &live::steps(target, unet, layout, shape, tokens, dtype)?, repeats);
+    sum.add("unet", live::steps(target, unet, layout, shape, tokens, dtype)?, repeats);
     let slots = layout.slots() as u32;
-    sum.add("vae", &live::decode(target, vae, shape, slots, layout.is_smoothed, dtype)?, 1);
+    sum.add("vae", live::decode(target, vae, shape, slots, layout.is_smoothed, dtype)?, 1);
     for display in 0..DISPLAYS {
-        sum.add("vae", &live::show(target, size, layout.is_smoothed)?, u32::from(display == 0));
+        sum.add("vae", live::show(target, size, layout.is_smoothed)?, u32::from(display == 0));
     }
     Ok(())
 }
@@ -161,6 +163,7 @@ fn record(
 /// What plans take together.
 #[derive(Default)]
 struct Sum {
+    storage: WeightStorage,
     /// Weights that were counted, by network.
     known: HashMap<&'static str, HashSet<Weight>>,
     weights: u64,
@@ -175,7 +178,8 @@ struct Sum {
 
 impl Sum {
     /// Adds a plan of `network` that runs so many times for a frame.
-    fn add(&mut self, network: &'static str, plan: &Plan, times: u32) {
+    fn add(&mut self, network: &'static str, plan: Plan, times: u32) {
+        let plan = self.storage.of(plan);
         let known = self.known.entry(network).or_default();
         for weight in &plan.weights {
             self.largest = self.largest.max(weight.bytes());

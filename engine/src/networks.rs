@@ -27,6 +27,16 @@ pub enum WeightStorage {
     Int8,
 }
 
+impl WeightStorage {
+    /// `plan` with its weights stored so.
+    pub(crate) fn of(self, plan: Plan) -> Plan {
+        match self {
+            Self::AsActivations => plan,
+            Self::Int8 => plan.with_int8_weights(),
+        }
+    }
+}
+
 /// One network of a model: what it is, its weights, and those of them that are on the device, which clones share.
 #[derive(Clone)]
 pub struct Network<C> {
@@ -168,10 +178,7 @@ impl<C> Network<C> {
         tensors: &[(&str, GpuTensor)],
     ) -> Result<Executable, EngineError> {
         self.checkpoint.check(&plan)?;
-        let plan = match self.storage {
-            WeightStorage::AsActivations => plan,
-            WeightStorage::Int8 => plan.with_int8_weights(),
-        };
+        let plan = self.storage.of(plan);
         let mut externals = externals(&plan, sources)?;
         let given = tensors.iter().filter(|(name, _)| plan.named(name).is_some());
         externals.extend(given.map(|(name, tensor)| (name.to_string(), tensor.clone())));

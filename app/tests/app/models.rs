@@ -86,6 +86,9 @@ fn what_a_model_takes_is_what_a_stream_of_it_takes() {
         // A busy machine slows the frame or the ceilings.
         assert!((0.1..10.0).contains(&time), "{time}: {fit}");
         assert_eq!((&fit["fits"], &fit["is_live"]), (&true.into(), &true.into()));
+        let bytes = json(&[&["fit", "demo", "--weights", "int8"], &common[..]].concat());
+        let less = ratio(&bytes["weight_bytes"], &fit["weight_bytes"]);
+        assert!((0.25..0.55).contains(&less), "{less}: {bytes}");
     }
 }
 

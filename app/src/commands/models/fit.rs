@@ -16,7 +16,7 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::forecast::{Forecast, forecast};
-use crate::cli::{self, Precision, StyleArgs};
+use crate::cli::{self, Precision, StyleArgs, Weights};
 use crate::commands::print;
 use crate::config::{self, Style};
 use crate::model;
@@ -51,6 +51,9 @@ pub struct FitArgs {
     /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Precision>,
+    /// Storage of the weights of convolutions and linear layers
+    #[arg(long, value_name = "TYPE", default_value = "same")]
+    pub weights: Weights,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -100,7 +103,8 @@ pub fn run(arguments: &FitArgs) -> Result<ExitCode> {
     let parsed = parsed.with_context(|| format!("model {}", arguments.model.display()))?;
     let gpu = config::open_gpu(&arguments.adapter.clone().unwrap_or_default())?;
     let dtype = config::storage_or(&gpu, arguments.dtype);
-    let estimate = match Estimate::new(&parsed.configs(), gpu.target(), &params, dtype) {
+    let weights = config::weights(arguments.weights);
+    let estimate = match Estimate::new(&parsed.configs(), gpu.target(), &params, dtype, weights) {
         Err(EngineError::Kernel(error @ KernelError::Limit { .. })) => {
             return Err(error).with_context(|| format!("it does not fit {}", gpu.summary().name));
         }
@@ -194,7 +198,7 @@ impl Report {
             (_, None) => "the driver does not say how much the adapter has".to_owned(),
             (true, Some(memory)) => format!("fits: the adapter has {}", BinaryBytes(memory)),
             (false, Some(memory)) => format!(
-                "does not fit: the adapter has {}; take a smaller --size, --dtype f16 or a smaller model",
+                "does not fit: the adapter has {}; take a smaller --size, --dtype f16, --weights int8 or a smaller model",
                 BinaryBytes(memory)
             ),
         };

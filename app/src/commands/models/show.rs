@@ -63,8 +63,12 @@ fn describe(name: &str) -> Result<Value> {
         described["autoencoder"] = Network::<AutoencoderConfig>::open(&files).map_or_else(refused, |vae| {
             let config = vae.config();
             network(
-                vae.stored(),
-                json!({"latent_channels": config.latent_channels, "pixels_per_latent": config.factor()}),
+                vae.on_disk(),
+                json!({
+                    "kind": if vae.is_large() { "AutoencoderKL" } else { "AutoencoderTiny" },
+                    "latent_channels": config.latent_channels,
+                    "pixels_per_latent": config.factor(),
+                }),
             )
         });
     }
@@ -124,7 +128,7 @@ fn whole(files: &ModelFiles) -> Result<Value> {
     let text = Network::<TextConfig>::open(files).map_or_else(refused, |text| {
         let TextConfig { layers, hidden_size, heads, max_tokens, .. } = text.config();
         let shape = json!({"layers": layers, "channels": hidden_size, "heads": heads, "tokens": max_tokens});
-        network(text.stored(), shape)
+        network(text.on_disk(), shape)
     });
     Ok(json!({
         "family": family.label(),
@@ -135,7 +139,7 @@ fn whole(files: &ModelFiles) -> Result<Value> {
             "guidance": defaults.guidance,
         },
         "scheduler": {"class": scheduler.class, "prediction": format!("{:?}", scheduler.prediction).to_lowercase()},
-        "unet": network(unet.stored(), json!({
+        "unet": network(unet.on_disk(), json!({
             "channels": config.channels,
             "layers": config.layers,
             "heads": config.heads,
