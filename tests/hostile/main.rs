@@ -1,8 +1,8 @@
 //! 200 000 damaged files: no panic, and no more memory than the file and a fixed bound.
 //!
-//! `corpus/` holds a folder of seeds for each reader, in the form that cargo-fuzz takes: those that were made by hand,
-//! and those that libFuzzer found new ways through the readers with (`fuzz/`). Files that once broke something belong
-//! there. Every seed is read as it is, and then with seeded damage.
+//! `corpus/` holds a folder of seeds for each reader, in the form that cargo-fuzz takes; files that once broke something
+//! belong there. Every seed is read as it is, and then with seeded damage. `found/` holds what libFuzzer found new ways
+//! through the readers with (`fuzz/`): these are read as they are.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
@@ -24,8 +24,9 @@ const CASES: usize = 200_000;
 /// Memory beyond the file's size: JSON takes up to some fifty bytes for each of its own, messages the rest.
 const BOUND_BYTES: usize = 4 << 20;
 
-fn seeds(reader: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/corpus").join(reader);
+/// The files for `reader` in `folder`.
+fn files(folder: &str, reader: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile").join(folder).join(reader);
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
@@ -45,9 +46,18 @@ fn read(name: &str, reader: Reader, bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn what_libfuzzer_found_is_read_in_bounded_memory() {
+    for (name, reader) in READERS {
+        let found = files("found", name);
+        let refused = found.iter().filter(|bytes| !read(name, reader, bytes)).count();
+        assert!(refused > found.len() / 2 && refused > 50, "{name}: {refused} of {} refused", found.len());
+    }
+}
+
+#[test]
 fn damaged_files_are_refused_in_bounded_memory() {
     for (ix, (name, reader)) in READERS.into_iter().enumerate() {
-        let seeds = seeds(name);
+        let seeds = files("corpus", name);
         let sound = seeds.iter().filter(|seed| read(name, reader, seed)).count();
         assert!(sound > 0, "no seed of {name} is sound: what is damaged was broken before");
         let mut random = Random::new(ix as u64);
