@@ -84,12 +84,7 @@ pub fn on_tiers(
     record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
     check: impl Fn(Tier, &[f32]),
 ) {
-    let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
-    for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, None) {
-            check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
-        }
-    }
+    on_tiers_in(None, inputs, weights, record, check);
 }
 
 /// [`on_tiers`] with the weights of products as bytes, at least one product's, in the first `ways`: each is a kernel
@@ -101,9 +96,20 @@ pub fn int8_on_tiers(
     record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
     check: impl Fn(Tier, &[f32]),
 ) {
+    on_tiers_in(Some(ways), inputs, weights, record, check);
+}
+
+/// Both: with weights as bytes in so many ways, or as they are in all.
+fn on_tiers_in(
+    int8_ways: Option<usize>,
+    inputs: &[(&str, &[f32])],
+    weights: &[(&str, &[f32])],
+    record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
+    check: impl Fn(Tier, &[f32]),
+) {
     let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
     for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, Some(ways)) {
+        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, int8_ways) {
             check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
         }
     }
