@@ -238,6 +238,9 @@ impl Checkpoint {
         for delta in self.deltas.get(name).into_iter().flatten() {
             delta.add(rows.clone(), columns.clone(), &mut values[start..]);
         }
+        if are_finite(&values[start..]) {
+            return Ok(());
+        }
         let Some(ix) = values[start..].iter().position(|v| !v.is_finite()) else { return Ok(()) };
         let width = columns.len().max(1);
         let index = (rows.start + ix / width) * row + columns.start + ix % width;
@@ -314,6 +317,11 @@ fn without_kernel(shape: &[usize]) -> &[usize] {
         [_, _, 1, 1] => &shape[..2],
         _ => shape,
     }
+}
+
+/// Whether no value is infinite or NaN; several are looked at side by side.
+fn are_finite(values: &[f32]) -> bool {
+    values.chunks(AT_ONCE).all(|values| values.iter().fold(true, |finite, v| finite & v.is_finite()))
 }
 
 /// Appends little-endian values, wherever their bytes begin; none of another storage type.

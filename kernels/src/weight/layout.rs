@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
+
 use super::Part;
 
 /// How a weight lies in GPU memory. `O` is axis 0, `K` the channels read, `taps` = kh·kw.
@@ -98,10 +100,14 @@ impl Layout {
             match self {
                 Self::Vector { .. } => {}
                 Self::Rows => row_step = (values / row).max(1),
-                Self::Kn { .. } => channel_step = (values / (rows * taps).max(1)).max(4) / 4 * 4,
-                Self::Panels { lanes, columns, .. } => {
+                Self::Kn { .. } => channel_step = quads(LONG_RUNS * values / (rows * taps).max(1)),
+                Self::Panels { k, lanes, columns } => {
                     let panel = (lanes * columns) as usize;
                     row_step = (values / (panel * row)).max(1) * panel;
+                    // No block ends within a quad.
+                    let is_even =
+                        k[ix].split_last().is_none_or(|(_, k)| k.iter().all(|c| c.is_multiple_of(4)));
+                    channel_step = if is_even { quads(values / (panel * taps)) } else { usize::MAX };
                 }
                 Self::Phases(inner) => return inner.blocks(parts, values),
             }
@@ -114,19 +120,20 @@ impl Layout {
         blocks
     }
 
-    /// Packs the `values` `[rows, channels, taps]` of a block after [`Self::fold`], in place of what `packed` holds; where they belong.
-    pub(super) fn pack(
+    /// Packs the `values` `[rows, channels, taps]` of a block after [`Self::fold`], in place of what `packed` holds;
+    /// where they belong.
+    pub(super) fn pack<T: Pod>(
         &self,
         parts: &[Part],
         block: &Block,
-        values: &[f32],
-        packed: &mut Vec<f32>,
+        values: &[T],
+        packed: &mut Vec<T>,
     ) -> Vec<Piece> {
         packed.clear();
         match self {
             Self::Vector { padded } => {
                 packed.extend(values);
-                packed.resize(*padded as usize, 0.0);
+                packed.resize(*padded as usize, T::zeroed());
                 vec![Piece { at: block.part * packed.len(), from: 0..packed.len() }]
             }
             Self::Rows => pack_rows(parts, block, values, packed),
@@ -165,10 +172,15 @@ fn steps(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
     (0..end.div_ceil(step)).map(move |ix| ix * step..((ix + 1) * step).min(end))
 }
 
-fn pack_rows(parts: &[Part], block: &Block, values: &[f32], packed: &mut Vec<f32>) -> Vec<Piece> {
+/// At least four of `channels`, and whole quads.
+fn quads(channels: usize) -> usize {
+    channels.max(4) / 4 * 4
+}
+
+fn pack_rows<T: Pod>(parts: &[Part], block: &Block, values: &[T], packed: &mut Vec<T>) -> Vec<Piece> {
     let row = parts[block.part].row();
     let pitch = row.next_multiple_of(4);
-    packed.resize(block.rows.len() * pitch, 0.0);
+    packed.resize(block.rows.len() * pitch, T::zeroed());
     for (row, room) in values.chunks_exact(row).zip(packed.chunks_exact_mut(pitch)) {
         room[..row.len()].copy_from_slice(row);
     }
@@ -177,64 +189,137 @@ fn pack_rows(parts: &[Part], block: &Block, values: &[f32], packed: &mut Vec<f32
     vec![Piece { at: before + block.rows.start * pitch, from: 0..packed.len() }]
 }
 
-fn pack_kn(
+/// Where the channels of a block lie among the padded ones of its part.
+struct Depth<'a> {
+    k: &'a [u32],
+    first: usize,
+    /// Padded channels.
+    channels: Range<usize>,
+    /// Padded channels of the whole part.
+    of_part: usize,
+    taps: usize,
+}
+
+impl<'a> Depth<'a> {
+    fn new(part: &Part, k: &'a [u32], block: &Block) -> Self {
+        let (of_part, taps, first) = (padded(k), part.taps(), block.channels.start);
+        let is_last = block.channels.end == part.row() / taps;
+        // Rows of padding belong to the block before them.
+        let end = if is_last { of_part } else { channel_at(k, block.channels.end) };
+        Self { k, first, channels: channel_at(k, first)..end, of_part, taps }
+    }
+    /// Padded channels.
+    fn len(&self) -> usize {
+        self.channels.len()
+    }
+    /// The place of a channel of the block.
+    fn at(&self, channel: usize) -> usize {
+        channel_at(self.k, self.first + channel) - self.channels.start
+    }
+    /// The place of the first channel for `tap`, among those of all taps of the part.
+    fn before(&self, tap: usize) -> usize {
+        tap * self.of_part + self.channels.start
+    }
+}
+
+fn pack_kn<T: Pod>(
     parts: &[Part],
     k: &[Vec<u32>],
     n_padded: usize,
     block: &Block,
-    values: &[f32],
-    packed: &mut Vec<f32>,
+    values: &[T],
+    packed: &mut Vec<T>,
 ) -> Vec<Piece> {
-    let (part, k_of_part) = (&parts[block.part], &k[block.part]);
-    let (taps, k_len, channels) = (part.taps(), padded(k_of_part), part.row() / part.taps());
-    let low = channel_at(k_of_part, block.channels.start);
-    let is_last = block.channels.end == channels;
-    // Rows of padding belong to the block before them.
-    let high = if is_last { k_len } else { channel_at(k_of_part, block.channels.end) };
-    let depth = high - low;
-    packed.resize(taps * depth * n_padded, 0.0);
-    let shape = [block.rows.len(), block.channels.len(), taps];
-    let row_at = |channel: usize, tap: usize| {
-        (tap * depth + channel_at(k_of_part, block.channels.start + channel) - low) * n_padded
-    };
-    spread(values, shape, packed, row_at, |o| o, LINE);
-    let before = places_before(parts, k, block.part) + low;
-    let pieces = (0..taps).map(|tap| Piece {
-        at: (before + tap * k_len) * n_padded,
-        from: tap * depth * n_padded..(tap + 1) * depth * n_padded,
-    });
+    let depth = Depth::new(&parts[block.part], &k[block.part], block);
+    let (rows, channels, taps) = (block.rows.len(), block.channels.len(), depth.taps);
+    let (row, run) = (channels * taps, depth.len() * n_padded);
+    packed.resize(taps * run, T::zeroed());
+    // So many outputs of one place fill a line of the cache; each row is read from its first value to its last.
+    let line = LINE / size_of::<T>();
+    for first in (0..rows).step_by(line) {
+        let count = line.min(rows - first);
+        for channel in 0..channels {
+            for tap in 0..taps {
+                let room = &mut packed[tap * run + depth.at(channel) * n_padded + first..][..count];
+                let column = values[first * row + channel * taps + tap..].iter().step_by(row);
+                room.iter_mut().zip(column).for_each(|(room, value)| *room = *value);
+            }
+        }
+    }
+    let before = places_before(parts, k, block.part);
+    let pieces = (0..taps)
+        .map(|tap| Piece { at: (before + depth.before(tap)) * n_padded, from: tap * run..(tap + 1) * run });
     joined(pieces)
 }
 
-fn pack_panels(
+fn pack_panels<T: Pod>(
     parts: &[Part],
     k: &[Vec<u32>],
     [lanes, columns]: [usize; 2],
     block: &Block,
-    values: &[f32],
-    packed: &mut Vec<f32>,
+    values: &[T],
+    packed: &mut Vec<T>,
 ) -> Vec<Piece> {
-    let (part, k_of_part) = (&parts[block.part], &k[block.part]);
-    let (taps, k_len) = (part.taps(), padded(k_of_part));
-    let (panel_rows, step) = (lanes * columns, 4 * lanes * columns);
-    let (panels, run) = (block.rows.len().div_ceil(panel_rows), taps * k_len / 4 * step);
-    packed.resize(panels * run, 0.0);
-    let row_at = |channel: usize, tap: usize| {
-        let at = tap * k_len + channel_at(k_of_part, channel);
-        at / 4 * step + at % 4
-    };
-    let column_at = |o: usize| {
-        let (panel, column, lane) = (o / panel_rows, o % columns, o / columns % lanes);
-        panel * run + (column * lanes + lane) * 4
-    };
-    spread(values, [block.rows.len(), block.channels.len(), taps], packed, row_at, column_at, panel_rows);
+    let depth = Depth::new(&parts[block.part], &k[block.part], block);
+    let (taps, panel_rows) = (depth.taps, lanes * columns);
+    let (step, row) = (4 * panel_rows, block.channels.len() * taps);
+    // Elements of one tap, and of a panel.
+    let run = depth.len() / 4 * step;
+    let panel = taps * run;
+    packed.resize(block.rows.len().div_ceil(panel_rows) * panel, T::zeroed());
+    let row_at: Vec<usize> = (0..panel_rows).map(|o| 4 * (o % columns * lanes + o / columns)).collect();
+    let quads = quads_of(&depth, block.channels.len());
+    for (rows, packed) in values.chunks(panel_rows * row).zip(packed.chunks_exact_mut(panel)) {
+        for (channels, at) in &quads {
+            let (columns, packed) =
+                (channels.start * taps..channels.end * taps, &mut packed[at * panel_rows..]);
+            for (row, at) in rows.chunks_exact(row).zip(&row_at) {
+                place(&row[columns.clone()], taps, &mut packed[*at..], run);
+            }
+        }
+    }
     let quads = places_before(parts, k, parts.len()) / 4;
     let before = places_before(parts, k, block.part) / 4;
-    let pieces = (0..panels).map(|panel| Piece {
-        at: ((block.rows.start / panel_rows + panel) * quads + before) * step,
-        from: panel * run..(panel + 1) * run,
+    let pieces = (0..packed.len() / run).map(|ix| {
+        let (panel, tap) = (block.rows.start / panel_rows + ix / taps, ix % taps);
+        Piece { at: (panel * quads + before + depth.before(tap) / 4) * step, from: ix * run..(ix + 1) * run }
     });
     joined(pieces)
+}
+
+/// The channels of a block that lie in one quad, and its place, for every quad.
+fn quads_of(depth: &Depth<'_>, channels: usize) -> Vec<(Range<usize>, usize)> {
+    let mut quads: Vec<(Range<usize>, usize)> = Vec::new();
+    for channel in 0..channels {
+        let at = depth.at(channel) / 4 * 4;
+        match quads.last_mut() {
+            Some((quad, place)) if *place == at => quad.end = channel + 1,
+            _ => quads.push((channel..channel + 1, at)),
+        }
+    }
+    quads
+}
+
+/// Puts the values `[channels, taps]` of up to four channels side by side, those of each tap `run` behind the last.
+fn place<T: Pod>(quad: &[T], taps: usize, packed: &mut [T], run: usize) {
+    match (taps, quad.len()) {
+        (1, 4) => packed[..4].copy_from_slice(quad),
+        (9, 36) => place_quad::<T, 9>(quad, packed, run),
+        (16, 64) => place_quad::<T, 16>(quad, packed, run),
+        _ => {
+            for (channel, values) in quad.chunks_exact(taps).enumerate() {
+                values.iter().enumerate().for_each(|(tap, value)| packed[tap * run + channel] = *value);
+            }
+        }
+    }
+}
+
+/// [`place`] where all four channels are there, unrolled.
+fn place_quad<T: Pod, const TAPS: usize>(quad: &[T], packed: &mut [T], run: usize) {
+    let Some([a, b, c, d]) = quad.as_chunks::<TAPS>().0.first_chunk::<4>() else { return };
+    for tap in 0..TAPS {
+        packed[tap * run..][..4].copy_from_slice(&[a[tap], b[tap], c[tap], d[tap]]);
+    }
 }
 
 /// The pieces with those in one that follow one another in the weight as they do here.
@@ -249,36 +334,11 @@ fn joined(pieces: impl Iterator<Item = Piece>) -> Vec<Piece> {
     joined
 }
 
-/// Outputs whose values for one place in the reduction fill a line of the cache.
-const LINE: usize = 16;
-/// Channels that are packed at a time.
-const CHANNELS: usize = 4;
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
-/// Puts every value of `[rows, channels, taps]` at `row_at(channel, tap) + column_at(row)`: so many rows (`group`)
-/// and channels at a time, that what is read and written stays near.
-fn spread(
-    values: &[f32],
-    [rows, channels, taps]: [usize; 3],
-    packed: &mut [f32],
-    row_at: impl Fn(usize, usize) -> usize,
-    column_at: impl Fn(usize) -> usize,
-    group: usize,
-) {
-    let row = channels * taps;
-    let columns: Vec<usize> = (0..rows).map(column_at).collect();
-    for (group_ix, columns) in columns.chunks(group).enumerate() {
-        let outputs = &values[group_ix * group * row..];
-        for first in (0..channels).step_by(CHANNELS) {
-            for tap in 0..taps {
-                for channel in first..(first + CHANNELS).min(channels) {
-                    let to = row_at(channel, tap);
-                    let values = outputs[channel * taps + tap..].iter().step_by(row);
-                    columns.iter().zip(values).for_each(|(column, value)| packed[to + column] = *value);
-                }
-            }
-        }
-    }
-}
+/// How much larger blocks are whose rows are cut: reading a few values of many rows is slow.
+const LONG_RUNS: usize = 8;
 
 /// The shapes of what [`folded`] makes of parts of these.
 fn folded_shapes(parts: &[Part]) -> Vec<Part> {

@@ -9,6 +9,7 @@ mod values;
 
 use std::ops::Range;
 
+use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 
 use crate::error::{KernelError, shape_error};
@@ -58,7 +59,7 @@ fn expect_values(name: &str, shape: &[u32], got: usize, expected: usize) -> Resu
 }
 
 /// Values that are read and packed at a time: what of them is in work stays in a core's cache.
-const VALUES_AT_ONCE: usize = 512 << 10;
+const VALUES_AT_ONCE: usize = 64 << 10;
 
 /// Memory that weights are packed in, block after block: fresh pages cost more than what is done in them.
 #[derive(Debug, Default)]
@@ -66,8 +67,15 @@ pub struct Scratch {
     values: Vec<f32>,
     gates: Vec<f32>,
     packed: Vec<f32>,
-    halves: Vec<half::f16>,
-    bytes: Vec<i8>,
+    halves: Stored<half::f16>,
+    bytes: Stored<i8>,
+}
+
+/// Values of a block as they are stored, and where they are put in order.
+#[derive(Debug, Default)]
+struct Stored<T> {
+    values: Vec<T>,
+    packed: Vec<T>,
 }
 
 /// One or more checkpoint tensors of one shape past axis 0, joined along axis 0.
@@ -238,14 +246,25 @@ impl Weight {
         for block in blocks {
             self.read(&reader, &parts, &block, scratch)?;
             let Scratch { values, packed, halves, bytes, .. } = scratch;
-            if self.dtype == DType::I8 {
-                int8::quantise(values, &scales[block.rows.clone()]);
-            }
-            let pieces = self.layout.pack(&parts, &block, values, packed);
-            let stored = stored(packed, self.dtype, halves, bytes);
-            let (before, size) = (self.scale_bytes(), self.dtype.bytes() as usize);
-            for Piece { at, from } in pieces {
-                write(before + (at * size) as u64, &stored[from.start * size..from.end * size])?;
+            let (before, layout) = (self.scale_bytes(), &self.layout);
+            match self.dtype {
+                DType::F16 => {
+                    halves.values.resize(values.len(), half::f16::ZERO);
+                    halves.values.convert_from_f32_slice(values);
+                    let pieces = layout.pack(&parts, &block, &halves.values, &mut halves.packed);
+                    hand_over(pieces, &halves.packed, before, &mut write)?;
+                }
+                DType::I8 => {
+                    int8::quantise(values, &scales[block.rows.clone()]);
+                    bytes.values.clear();
+                    bytes.values.extend(values.iter().map(|&whole| whole as i8));
+                    let pieces = layout.pack(&parts, &block, &bytes.values, &mut bytes.packed);
+                    hand_over(pieces, &bytes.packed, before, &mut write)?;
+                }
+                DType::F32 | DType::U32 => {
+                    let pieces = layout.pack(&parts, &block, values, packed);
+                    hand_over(pieces, packed, before, &mut write)?;
+                }
             }
         }
         Ok(())
@@ -309,26 +328,16 @@ impl Weight {
     }
 }
 
-/// Packed values as `dtype` holds them, in one of the rooms where they need one.
-fn stored<'a>(
-    packed: &'a [f32],
-    dtype: DType,
-    halves: &'a mut Vec<half::f16>,
-    bytes: &'a mut Vec<i8>,
-) -> &'a [u8] {
-    match dtype {
-        DType::F16 => {
-            halves.resize(packed.len(), half::f16::ZERO);
-            halves.convert_from_f32_slice(packed);
-            bytemuck::cast_slice(halves)
-        }
-        DType::I8 => {
-            bytes.clear();
-            bytes.extend(packed.iter().map(|&whole| whole as i8));
-            bytemuck::cast_slice(bytes)
-        }
-        DType::F32 | DType::U32 => bytemuck::cast_slice(packed),
-    }
+/// Writes pieces of what is packed behind `before` bytes.
+fn hand_over<T: Pod>(
+    pieces: Vec<Piece>,
+    packed: &[T],
+    before: u64,
+    write: &mut impl FnMut(u64, &[u8]) -> Result<(), KernelError>,
+) -> Result<(), KernelError> {
+    pieces.into_iter().try_for_each(|Piece { at, from }| {
+        write(before + (at * size_of::<T>()) as u64, bytemuck::cast_slice(&packed[from]))
+    })
 }
 
 /// Converts values to their storage bytes, rounding to nearest even for f16.

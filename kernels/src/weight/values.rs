@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
+
 use super::{Param, Part, VALUES_AT_ONCE, WeightSource, int8};
 use crate::error::KernelError;
 use crate::tensor::DType;
@@ -175,23 +177,54 @@ fn fold(
     Ok(vec![shifts, sums])
 }
 
+/// Values that are rounded at a time.
+const HALVES: usize = 256;
+/// Terms that are added side by side.
+const LANES: usize = 8;
+
 /// In f64: thousands of terms are added once, for every frame to come.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f64::from(*a) * f64::from(*b);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    (sums.iter().sum::<f64>() + rest.sum::<f64>()) as f32
 }
 
-/// The sum of the values as `dtype` holds them: what is taken off must be what was put in.
+/// The sum, in f64.
+fn sum(values: &[f32]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += f64::from(*v));
+    }
+    sums.into_iter().chain(rest.iter().map(|&v| f64::from(v))).sum()
+}
+
+/// The sum of the values as `dtype` holds them: what is taken off must be what was put in. The values are changed to
+/// what is stored of them.
 fn stored_sum(row: &mut [f32], dtype: DType) -> f32 {
-    let sum: f64 = match dtype {
+    let mut scale = [1.0];
+    match dtype {
         DType::I8 => {
-            let mut scale = [0.0];
+            scale = [0.0];
             int8::raise(&mut scale, row);
             scale = scale.map(int8::scale);
             int8::quantise(row, &scale);
-            row.iter().map(|&v| f64::from(v)).sum::<f64>() * f64::from(scale[0])
         }
-        DType::F16 => row.iter().map(|&v| half::f16::from_f32(v).to_f64()).sum(),
-        _ => row.iter().map(|&v| f64::from(v)).sum(),
-    };
-    sum as f32
+        DType::F16 => {
+            let mut halves = [half::f16::ZERO; HALVES];
+            for values in row.chunks_mut(HALVES) {
+                let halves = &mut halves[..values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.convert_to_f32_slice(values);
+            }
+        }
+        DType::F32 | DType::U32 => {}
+    }
+    (sum(row) * f64::from(scale[0])) as f32
 }
