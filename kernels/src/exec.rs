@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::thread;
 
 use crate::buffer::{Buffer, GUARD_BYTES, read_buffer};
 use crate::error::{KernelError, shape_error};
@@ -74,15 +75,10 @@ impl Executable {
         let plan = plan.tuned(&gpu.tuning());
         let tensors = bind_tensors(gpu, &plan, externals)?;
         let slots = cache.slots.take(gpu, &plan.memory.slot_bytes)?;
-        let begun = gpu.meters().now();
-        let weights = cache.load(gpu, &plan.weights, source)?;
-        gpu.meters().count_weights(begun);
+        let weights = load(gpu, &plan, source, cache)?;
         let work = plan.dispatches.iter().enumerate();
         let work = work.map(|(ix, d)| Work { flops: d.flops, bytes: plan.dispatch_bytes(ix) }).collect();
         let mut executable = Self { gpu: gpu.clone(), plan, work, steps: Vec::new(), slots, tensors };
-        let begun = gpu.meters().now();
-        pipelines::compile_all(gpu, executable.plan.dispatches.iter().map(|d| &d.variant))?;
-        gpu.meters().count_compilation(begun);
         let dispatches = std::mem::take(&mut executable.plan.dispatches);
         for dispatch in &dispatches {
             let step = executable.prepare(dispatch, &weights)?;
@@ -209,6 +205,30 @@ impl Executable {
             .map(|place| (&*self.slots[place.slot as usize], place.offset, bytes))
             .ok_or_else(|| shape_error("plan", "a slot", format!("%{id}")))
     }
+}
+
+/// The weights of a plan, while its kernels are compiled beside: files that must come from a disk leave the CPU time
+/// for it, and most CPUs have more cores than either uses.
+fn load(
+    gpu: &Gpu,
+    plan: &Plan,
+    source: &dyn WeightSource,
+    cache: &WeightCache,
+) -> Result<Vec<Buffer>, KernelError> {
+    let compile = || {
+        let begun = gpu.meters().now();
+        pipelines::compile_all(gpu, plan.dispatches.iter().map(|d| &d.variant))?;
+        gpu.meters().count_compilation(begun);
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let compiled = scope.spawn(compile);
+        let begun = gpu.meters().now();
+        let weights = cache.load(gpu, &plan.weights, source)?;
+        gpu.meters().count_weights(begun);
+        compiled.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(weights)
+    })
 }
 
 /// Buffers of a plan's inputs, outputs and counters, by tensor id.

@@ -13,8 +13,8 @@ use crate::gpu::Gpu;
 use crate::slots::SlotPool;
 use crate::weight::{Scratch, Weight, WeightSource};
 
-/// Most threads that read and pack at once.
-const THREADS: usize = 4;
+/// Most threads that read and pack at once: more would wait for the memory.
+const THREADS: usize = 8;
 
 /// What plans share on one device: packed weights of one network, and memory for what is dead between plans.
 #[derive(Debug, Clone, Default)]
