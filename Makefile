@@ -27,7 +27,8 @@ else
 	echo "The stylised clip is $(OUT)"
 endif
 
-# One after the other, also under `make -j`: they share a target folder.
+# One after the other, also under `make -j`: they share a target folder. All build the whole workspace: a package alone
+# would want dependencies with other features, and so all of them once more.
 test: setup-test
 	$(MAKE) format
 	$(MAKE) spelling
@@ -79,7 +80,7 @@ widths:
 	for width in $(WIDTHS); do \
 		echo "== kernel tests at $$width bits"; \
 		MESA_SHADER_CACHE_DIR="$(CURDIR)/target/mesa-$$width" LP_NATIVE_VECTOR_WIDTH=$$width \
-			cargo test --package dreamglass-tests --test kernels || exit 1; \
+			cargo test --workspace --test kernels || exit 1; \
 	done
 
 tests:
@@ -88,14 +89,14 @@ tests:
 
 # Full sizes: files of gigabytes are made below target/ and kept.
 test-full:
-	cargo test --package dreamglass-tests --test full -- --ignored --test-threads=1 --nocapture
+	cargo test --workspace --test full -- --ignored --test-threads=1 --nocapture
 
 peers:
 	echo "== WebRTC peers of another make"
-	cargo build --package dreamglass
+	cargo build --workspace
 	for part in check api joins hostile; do $(TOOLS)/bin/python tests/peers/$$part.py || exit 1; done
 
 browser:
 	echo "== a browser"
-	cargo build --package dreamglass
+	cargo build --workspace
 	cd tests/browser && node --test --test-concurrency=1
