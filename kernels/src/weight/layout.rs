@@ -318,7 +318,12 @@ fn place<T: Pod>(quad: &[T], taps: usize, packed: &mut [T], run: usize) {
 fn place_quad<T: Pod, const TAPS: usize>(quad: &[T], packed: &mut [T], run: usize) {
     let Some([a, b, c, d]) = quad.as_chunks::<TAPS>().0.first_chunk::<4>() else { return };
     for tap in 0..TAPS {
-        packed[tap * run..][..4].copy_from_slice(&[a[tap], b[tap], c[tap], d[tap]]);
+        // One by one: an array of them would be put together in memory and read back before it is there.
+        let room = &mut packed[tap * run..][..4];
+        room[0] = a[tap];
+        room[1] = b[tap];
+        room[2] = c[tap];
+        room[3] = d[tap];
     }
 }
 
