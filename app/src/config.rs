@@ -6,8 +6,8 @@ use dreamglass_engine::kernels::{DType, Tier};
 use dreamglass_engine::{Engine, EngineOptions, ModelFiles, Params, Settings, Size, WeightStorage};
 
 use crate::cli::{EngineArgs, Precision, StyleArgs, Weights};
+use crate::disk_cache::DiskCache;
 use crate::failure::bad_input;
-use crate::kernel_cache::KernelCache;
 use crate::model::Looks;
 use crate::preset::{self, Configuration, Preset};
 use crate::tuning_file::TuningFile;
@@ -138,7 +138,8 @@ pub fn warn_of(engine: &Engine, options: &EngineOptions) {
 pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> Result<EngineOptions> {
     let vae = arguments.vae.as_deref().map(ModelFiles::at).transpose().context("--vae")?;
     let (dtype, weights) = (storage(gpu, arguments), weights(arguments.weights));
-    Ok(EngineOptions { dtype, weights, vae, loras: arguments.loras.clone() })
+    let (loras, prompts) = (arguments.loras.clone(), DiskCache::prompts());
+    Ok(EngineOptions { dtype, weights, vae, loras, prompts })
 }
 
 /// The storage type that is asked for, or that suits the device.
@@ -161,7 +162,7 @@ pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
 /// The same, with kernels of `tier` instead of the adapter's own.
 pub fn open_gpu_as(adapter: &AdapterChoice, tier: Option<Tier>) -> Result<Gpu> {
     let options = GpuOptions { adapter: adapter.clone(), tier, ..Default::default() };
-    let gpu = Gpu::open_with(&options, KernelCache::of_user())
+    let gpu = Gpu::open_with(&options, DiskCache::kernels())
         .context("cannot open a device (`dreamglass devices` lists them)")?;
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
     if gpu.is_warm() {

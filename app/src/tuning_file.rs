@@ -11,7 +11,7 @@ use dreamglass_engine::Gpu;
 use dreamglass_engine::kernels::choice::Tuning;
 use serde::{Deserialize, Serialize};
 
-use crate::kernel_cache;
+use crate::disk_cache;
 
 /// Version of the file.
 const SCHEMA: u32 = 1;
@@ -50,7 +50,7 @@ impl TuningFile {
     }
     /// Where the device's file is, unless nothing is to be kept.
     pub fn path(gpu: &Gpu) -> Option<PathBuf> {
-        Some(kernel_cache::folder()?.join(gpu.tuning_key() + SUFFIX))
+        Some(disk_cache::folder()?.join(gpu.tuning_key() + SUFFIX))
     }
     /// What an earlier run left for this device, if it is there and whole.
     pub fn load(gpu: &Gpu) -> Option<Self> {
@@ -85,7 +85,7 @@ impl TuningFile {
         serde_json::to_writer_pretty(&mut file, self)?;
         file.persist(path).map_err(|e| e.error)?;
         let is_ours = |path: &PathBuf| path.to_string_lossy().ends_with(SUFFIX);
-        kernel_cache::tidy(folder, is_ours)
+        disk_cache::tidy(folder, disk_cache::MAX_FILES, is_ours)
     }
 }
 

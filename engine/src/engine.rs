@@ -11,6 +11,7 @@ use crate::family::{Family, misplaced_loras};
 use crate::frame::{Picture, Size};
 use crate::networks::{Networks, WeightStorage};
 use crate::plans::{self, Source};
+use crate::prompt_memory::{PromptMemory, PromptStore};
 use crate::schedule::{Schedule, Step, guidance_embedding, step_factors};
 use crate::settings::Settings;
 use crate::stream::noise::gaussian;
@@ -28,11 +29,14 @@ pub struct EngineOptions {
     pub vae: Option<ModelFiles>,
     /// LoRAs that are fused into the UNet's and the text encoder's weights.
     pub loras: Vec<LoraFile>,
+    /// Where embeddings of prompts are kept between runs of the program, if anywhere.
+    pub prompts: Option<Arc<dyn PromptStore>>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { dtype: DType::F16, weights: WeightStorage::default(), vae: None, loras: Vec::new() }
+        let (dtype, weights) = (DType::F16, WeightStorage::default());
+        Self { dtype, weights, vae: None, loras: Vec::new(), prompts: None }
     }
 }
 
@@ -45,7 +49,9 @@ pub struct Engine {
     unused: Vec<String>,
     family: Family,
     misplaced_loras: Vec<String>,
-    text: Executable,
+    pub(crate) memory: Option<PromptMemory>,
+    /// Loaded when a prompt wants it.
+    text: Option<Executable>,
     prompt: Prompt,
     negative: Option<Prompt>,
     time: Executable,
@@ -88,7 +94,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] naming the file, field or weight.
     pub fn load(gpu: &Gpu, files: &ModelFiles, options: &EngineOptions) -> Result<Self, EngineError> {
-        let EngineOptions { dtype, weights, vae, loras } = options;
+        let EngineOptions { dtype, weights, vae, loras, prompts } = options;
         if !matches!(dtype, DType::F16 | DType::F32) {
             let (op, expected, got) = ("engine".into(), "f16 or f32".into(), dtype.to_string());
             return Err(KernelError::DType { op, expected, got }.into());
@@ -96,16 +102,15 @@ impl Engine {
         let networks = Networks::open(files, vae.as_ref(), loras)?.stored(*weights);
         let family = Family::of(&networks.unet.config, &networks.scheduler, loras);
         let misplaced_loras = misplaced_loras(&networks.unet.config, &networks.scheduler, loras);
-        let tokens = networks.tokenizer.length() as u32;
         let target = gpu.target();
         let mut unused = networks.check_weights(target, *dtype)?;
         unused
             .extend([Some(files), vae.as_ref()].into_iter().flatten().flat_map(ModelFiles::strays).cloned());
-        let plan = plans::text(target, &networks.text.config, networks.text.prefix(), [1, tokens], *dtype)?;
-        let text = networks.text.prepare(gpu, plan, &[])?;
         let time = plans::time(target, &networks.unet.config, 1, "", *dtype)?;
         let time = networks.unet.prepare(gpu, time, &[])?;
-        let prompt = Prompt::new(gpu, &networks, &text, "", *dtype)?;
+        let prompt = Prompt::new(gpu, &networks, "", *dtype, &[])?;
+        let memory = prompts.as_ref();
+        let memory = memory.and_then(|store| PromptMemory::new(Arc::clone(store), gpu, &networks, *dtype));
         Ok(Self {
             gpu: gpu.clone(),
             networks: Arc::new(networks),
@@ -113,7 +118,8 @@ impl Engine {
             unused,
             family,
             misplaced_loras,
-            text,
+            memory,
+            text: None,
             prompt,
             negative: None,
             time,
@@ -219,17 +225,49 @@ impl Engine {
     }
 
     fn set_prompts(&mut self, settings: &Settings, guided: bool) -> Result<(), EngineError> {
-        let Self { gpu, networks, text, prompt, negative, dtype, .. } = self;
-        prompt.set(networks, text, &settings.prompt)?;
-        if guided {
-            if negative.is_none() {
-                *negative = Some(Prompt::new(gpu, networks, text, plans::NEGATIVE, *dtype)?);
-            }
-            if let Some(negative) = negative {
-                negative.set(networks, text, &settings.negative)?;
+        if guided && self.negative.is_none() {
+            let (sources, prefix) = ([&self.prompt.executable], plans::NEGATIVE);
+            self.negative = Some(Prompt::new(&self.gpu, &self.networks, prefix, self.dtype, &sources)?);
+        }
+        if self.prompt.of.as_deref() != Some(&settings.prompt) {
+            self.embed(&settings.prompt)?;
+            self.prompt.set(&settings.prompt)?;
+        }
+        let negative = self.negative.as_ref().filter(|_| guided);
+        if negative.is_some_and(|negative| negative.of.as_deref() != Some(&settings.negative)) {
+            self.embed(&settings.negative)?;
+            if let Some(negative) = &mut self.negative {
+                negative.set(&settings.negative)?;
             }
         }
         Ok(())
+    }
+
+    /// Brings the embeddings of `prompt` to where prompts read them.
+    fn embed(&mut self, prompt: &str) -> Result<(), EngineError> {
+        let ids = self.networks.tokenizer.encode(prompt)?.ids;
+        if let Some(embeddings) = self.memory.as_ref().and_then(|memory| memory.find(&ids)) {
+            return Ok(self.prompt.executable.tensor(plans::TEXT_EMBEDDINGS)?.write_f32(&embeddings)?);
+        }
+        let text = match self.text.take() {
+            Some(text) => text,
+            None => self.text_encoder()?,
+        };
+        let text = self.text.insert(text);
+        text.tensor(plans::IDS)?.write_u32(&ids)?;
+        text.run()?;
+        if let Some(memory) = &self.memory {
+            memory.keep(&ids, &text.tensor(plans::TEXT_EMBEDDINGS)?.read_f32()?);
+        }
+        Ok(())
+    }
+
+    /// The text encoder, writing where prompts read.
+    fn text_encoder(&self) -> Result<Executable, EngineError> {
+        let Self { gpu, networks, dtype, .. } = self;
+        let (text, tokens) = (&networks.text, networks.tokenizer.length() as u32);
+        let plan = plans::text(gpu.target(), &text.config, text.prefix(), [1, tokens], *dtype)?;
+        text.prepare(gpu, plan, &[&self.prompt.executable])
     }
 
     fn build(&self, size: Size, source: Source, guided: bool) -> Result<Stages, EngineError> {
@@ -349,27 +387,22 @@ impl Stages {
 }
 
 impl Prompt {
-    /// An executable that reads the text encoder's output.
+    /// An executable that reads embeddings where `sources` do.
     fn new(
         gpu: &Gpu,
         networks: &Networks,
-        text: &Executable,
         prefix: &str,
         dtype: DType,
+        sources: &[&Executable],
     ) -> Result<Self, EngineError> {
-        let shape = text.tensor(plans::TEXT_EMBEDDINGS)?.shape;
+        let tokens = networks.tokenizer.length() as u32;
+        let shape = Shape::tokens(1, tokens, networks.text.config.hidden_size);
         let plan = plans::prompt(gpu.target(), &networks.unet.config, shape, prefix, dtype)?;
-        Ok(Self { executable: networks.unet.prepare(gpu, plan, &[text])?, of: None })
+        Ok(Self { executable: networks.unet.prepare(gpu, plan, sources)?, of: None })
     }
-    /// Computes keys and values of `prompt` unless it is the current one.
-    fn set(&mut self, networks: &Networks, text: &Executable, prompt: &str) -> Result<(), EngineError> {
-        if self.of.as_deref() == Some(prompt) {
-            return Ok(());
-        }
-        let tokens = networks.tokenizer.encode(prompt)?;
+    /// Computes keys and values of the embeddings that are there, those of `prompt`.
+    fn set(&mut self, prompt: &str) -> Result<(), EngineError> {
         self.of = None;
-        text.tensor(plans::IDS)?.write_u32(&tokens.ids)?;
-        text.run()?;
         self.executable.run()?;
         self.of = Some(prompt.into());
         Ok(())

@@ -114,6 +114,11 @@ impl Network<TextConfig> {
         let nested = self.checkpoint.contains("text_model.embeddings.token_embedding.weight");
         if nested { "text_model." } else { "" }
     }
+    /// All that its output depends on, but for the input and the device; none where nothing tells its weights from
+    /// others.
+    pub(crate) fn identity(&self) -> Option<String> {
+        Some(format!("{:?} {:?} {:?}", self.checkpoint.stamps()?, self.config, self.storage))
+    }
 }
 
 impl<C> Network<C> {

@@ -20,7 +20,7 @@ const GAIN: f32 = 0.2;
 const FRAMES_TO_ENCODE: u64 = 4;
 
 /// Writes a LoRA of the weights of `case` in `file` whose names contain `word`, in kohya's layout.
-fn write(case: &Case, path: &Path, file: &str, word: &str, gain: f32) -> PathBuf {
+pub fn write(case: &Case, path: &Path, file: &str, word: &str, gain: f32) -> PathBuf {
     let list = std::fs::read(case.path().join("weights.json")).unwrap();
     let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
     let prefix = if file.starts_with("unet") { "lora_unet" } else { "lora_te" };

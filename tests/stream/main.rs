@@ -15,6 +15,7 @@ mod formulas;
 mod loras;
 mod memory;
 mod pictures;
+mod prompts;
 mod steady;
 mod straight;
 #[path = "../goldens/weights.rs"]

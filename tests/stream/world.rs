@@ -135,6 +135,7 @@ impl World {
             match work {
                 Work::Build(builder) => self.held.push(builder),
                 Work::Reweigh(reweigher) => self.held_reweigher = Some(reweigher),
+                Work::Text(text) => self.live.hear_text(text.run()),
                 Work::Wait(_) => {}
             }
         }

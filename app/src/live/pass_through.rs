@@ -44,7 +44,8 @@ impl Worker {
                     }
                 }
                 Ok(Event::FinishSinks) => self.finish_sinks(),
-                Ok(Event::Done | Event::Built(..) | Event::Fused(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Done | Event::Built(..) | Event::Fused(_) | Event::Text(_))
+                | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Quit) | Err(RecvTimeoutError::Disconnected) => self.is_over = true,
             }
         }

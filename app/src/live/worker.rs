@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 use dreamglass_engine::kernels::KernelError;
 use dreamglass_engine::kernels::submit::SubmissionTicket;
-use dreamglass_engine::live::{Builder, LiveOutput, Reweighed, Reweigher, Stages, Work};
+use dreamglass_engine::live::{Builder, LiveOutput, Reweighed, Stages, TextDone, Work};
 use dreamglass_engine::params::Value;
 use dreamglass_engine::stream::{Frame, Layout};
 use dreamglass_engine::{EngineError, Live, Params, Picture, Planes};
@@ -57,6 +57,8 @@ pub enum Event {
     Built(Layout, Box<Result<Stages, EngineError>>),
     /// LoRAs are fused with other weights.
     Fused(Box<Result<Reweighed, EngineError>>),
+    /// Something is done for prompts.
+    Text(Box<TextDone>),
     /// The end.
     Quit,
 }
@@ -73,8 +75,8 @@ pub struct Worker {
     drains: Vec<Drain>,
     waiter: Sender<SubmissionTicket>,
     waiting: Option<JoinHandle<()>>,
-    building: Option<JoinHandle<()>>,
-    fusing: Option<JoinHandle<()>>,
+    /// What is done beside the stream.
+    beside: Vec<JoinHandle<()>>,
     pub(super) began: Instant,
     pub(super) frames: u64,
     pictures: u64,
@@ -114,8 +116,7 @@ impl Worker {
             drains: Vec::new(),
             waiter,
             waiting: Some(waiting),
-            building: None,
-            fusing: None,
+            beside: Vec::new(),
             began: Instant::now(),
             frames: 0,
             pictures: 0,
@@ -145,7 +146,7 @@ impl Worker {
         self.finish_sinks();
         let (waiter, _) = channel();
         drop(std::mem::replace(&mut self.waiter, waiter));
-        for thread in [self.waiting.take(), self.building.take(), self.fusing.take()].into_iter().flatten() {
+        for thread in self.waiting.take().into_iter().chain(self.beside.drain(..)) {
             let _ = thread.join();
         }
         let mut view = self.view();
@@ -209,7 +210,10 @@ impl Worker {
         for work in live.drive(self.began.elapsed())? {
             match work {
                 Work::Build(builder) => self.build(builder),
-                Work::Reweigh(reweigher) => self.fuse(reweigher),
+                Work::Reweigh(reweigher) => {
+                    self.do_beside("loras", move || Event::Fused(Box::new(reweigher.fuse())));
+                }
+                Work::Text(text) => self.do_beside("texts", move || Event::Text(Box::new(text.run()))),
                 Work::Wait(ticket) => {
                     // It ends only after this thread.
                     let _ = self.waiter.send(ticket);
@@ -258,15 +262,10 @@ impl Worker {
             }
             Event::Done => {}
             Event::Built(layout, stages) => {
-                if let Some(building) = self.building.take() {
-                    let _ = building.join();
-                }
                 live.install(layout, *stages);
             }
+            Event::Text(done) => live.hear_text(*done),
             Event::Fused(reweighed) => {
-                if let Some(fusing) = self.fusing.take() {
-                    let _ = fusing.join();
-                }
                 live.reweigh(*reweighed);
             }
             Event::Quit => self.is_over = true,
@@ -335,23 +334,18 @@ impl Worker {
     }
     fn build(&mut self, builder: Builder) {
         let layout = builder.layout();
-        self.building = self.beside("compiler", move || Event::Built(layout, Box::new(builder.build())));
-    }
-    fn fuse(&mut self, reweigher: Reweigher) {
-        self.fusing = self.beside("loras", move || Event::Fused(Box::new(reweigher.fuse())));
+        self.do_beside("compiler", move || Event::Built(layout, Box::new(builder.build())));
     }
     /// Does `work` on a thread of its own, which tells what came of it.
-    fn beside(&self, name: &str, work: impl FnOnce() -> Event + Send + 'static) -> Option<JoinHandle<()>> {
+    fn do_beside(&mut self, name: &str, work: impl FnOnce() -> Event + Send + 'static) {
         let events = self.events.clone();
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             let _ = events.send(work());
         });
+        self.beside.retain(|thread| !thread.is_finished());
         match thread {
-            Ok(thread) => Some(thread),
-            Err(error) => {
-                self.change(|view| view.complain(format!("cannot start a thread: {error}")));
-                None
-            }
+            Ok(thread) => self.beside.push(thread),
+            Err(error) => self.change(|view| view.complain(format!("cannot start a thread: {error}"))),
         }
     }
     /// Hands on what is done. A window gets the time to present it before a long job is started.
@@ -427,7 +421,7 @@ impl Worker {
             return Err(Error::from(lost).context(format!("the device was lost {REOPENINGS} times")));
         }
         self.change(|view| view.complain(format!("{lost}; opening it again")));
-        for thread in [self.building.take(), self.fusing.take()].into_iter().flatten() {
+        for thread in self.beside.drain(..) {
             let _ = thread.join();
         }
         self.start.host.renew(self.generation)?;

@@ -1,10 +1,11 @@
 //! Pictures through whole models.
 
+use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::program::{DEMO, PHOTO, WHOLE, model, succeed};
+use crate::program::{DEMO, PHOTO, WHOLE, dreamglass, model, stderr, succeed};
 
 /// Arguments of `image PHOTO`, and where the result goes.
 fn stylise(folder: &TempDir, name: &str, more: &[&str]) -> image::RgbImage {
@@ -28,6 +29,37 @@ fn a_seed_fixes_the_picture() {
     for name in ["out.jpg", "out.webp", "out.bmp", "out.gif", "out.tiff"] {
         assert_eq!(with(name, &[]).dimensions(), (64, 48), "{name}");
     }
+}
+
+/// The first picture of a prompt that an earlier run encoded needs no text encoder, and is the same.
+#[test]
+fn prompts_are_kept_on_disk() {
+    let (model, out, cache) = (model(WHOLE), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let picture = |cache: &Path, prompt: &str| {
+        let path = out.path().join("out.png");
+        let mut command = dreamglass();
+        command.env("DREAMGLASS_KERNEL_CACHE", cache).args(["image", PHOTO, "--size", "64x48"]);
+        command.args(["--prompt", prompt, "-o"]).arg(&path).arg("--model").arg(model.path());
+        let output = command.output().unwrap();
+        output.status.success().then(|| image::open(path).unwrap().into_rgb8()).ok_or_else(|| stderr(&output))
+    };
+    let expected = picture(Path::new("off"), "a pencil sketch").unwrap();
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+    assert_eq!(picture(cache.path(), "a pencil sketch").unwrap(), expected);
+    let kept = || fs::read_dir(cache.path().join("prompts")).unwrap().count();
+    assert_eq!(kept(), 1);
+
+    let weights = model.path().join("text_encoder/model.safetensors");
+    let modified = fs::metadata(&weights).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&weights).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize + 8;
+    bytes[header..].fill(0xff);
+    fs::write(&weights, bytes).unwrap();
+    fs::File::options().write(true).open(&weights).unwrap().set_modified(modified).unwrap();
+    assert_eq!(picture(cache.path(), "a pencil sketch").unwrap(), expected);
+    let error = picture(cache.path(), "an ink drawing").unwrap_err();
+    assert!(error.contains("not a finite number"), "{error}");
+    assert_eq!(kept(), 1);
 }
 
 #[test]

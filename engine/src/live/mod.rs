@@ -39,6 +39,7 @@ pub(crate) use stages::DISPLAYS;
 use stages::Ground;
 pub use stages::{Builder, Stages};
 use text::Texts;
+pub use text::{TextDone, TextWork};
 
 /// Short side of results where neither the parameters nor the model say one.
 const DEFAULT_SIDE: u32 = 512;
@@ -49,6 +50,8 @@ pub enum Work {
     Build(Builder),
     /// Fuse LoRAs on another thread, then [`Live::reweigh`].
     Reweigh(Reweigher),
+    /// Do what prompts need on another thread, then [`Live::hear_text`].
+    Text(TextWork),
     /// Wait for the device on another thread, then [`Live::drive`].
     Wait(SubmissionTicket),
 }
@@ -74,7 +77,7 @@ pub struct LiveOutput {
 pub struct Status {
     /// What became of the frames.
     pub counters: Counters,
-    /// Whether plans are being made, or LoRAs fused.
+    /// Whether plans are being made, LoRAs fused, or the text encoder loaded.
     pub is_preparing: bool,
     /// Plans in use; none before the first are there.
     pub layout: Option<Layout>,
@@ -113,6 +116,7 @@ pub struct Live {
     reweighing: Reweighing,
     side: u32,
     texts: Texts,
+    text_work: Vec<TextWork>,
     stream: Option<Stream<Picture>>,
     stages: Option<Stages>,
     arrive: Option<(names::Arrival, Executable)>,
@@ -136,9 +140,8 @@ impl Live {
         let (gpu, dtype) = (engine.gpu.clone(), engine.dtype);
         let lora_weights = reweighing::weights(&params, &engine.networks.loras)?;
         let networks = engine.networks.with_lora_weights(&lora_weights);
-        let texts = Texts::new(&gpu, &networks, dtype)?;
-        let [prompt, negative] =
-            ["", plans::NEGATIVE].map(|prefix| texts.prompt(&gpu, &networks, prefix, dtype));
+        let texts = Texts::new(&gpu, &networks, dtype, engine.memory.clone());
+        let [prompt, negative] = ["", plans::NEGATIVE].map(|prefix| texts.prompt(&networks, prefix));
         let ground =
             Ground { prompt: Arc::new(prompt?), negative: Arc::new(negative?), gpu, networks, dtype };
         let similarity = ReadbackRing::new(&ground.gpu, 16, 2)?;
@@ -153,6 +156,7 @@ impl Live {
             side: engine.native_side().unwrap_or(DEFAULT_SIDE),
             params: params.clone(),
             texts,
+            text_work: Vec::new(),
             stream: None,
             stages: None,
             arrive: None,
@@ -336,7 +340,9 @@ impl Live {
         let stream = self.stream.as_ref();
         Status {
             counters: stream.map_or_else(Counters::default, Stream::counters),
-            is_preparing: stream.is_none_or(Stream::is_preparing) || self.reweighing.is_making(),
+            is_preparing: stream.is_none_or(Stream::is_preparing)
+                || self.reweighing.is_making()
+                || self.texts.is_loading(),
             layout: stream.and_then(Stream::active).map(|a| a.layout),
             lag: stream.map_or(0, Stream::lag),
             job_length: stream.and_then(Stream::job_length),
@@ -385,10 +391,8 @@ impl Live {
 
     /// Takes what the device is done with.
     fn collect(&mut self, now: Duration) -> Result<(), EngineError> {
+        self.collect_texts()?;
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(encoded) = self.texts.poll()? {
-            stream.encoded(&encoded.text, encoded.is_negative, encoded.embeddings);
-        }
         if let Some(Measuring { frame, ticket }) = &self.measuring
             && ticket.is_done()?
         {
@@ -438,26 +442,13 @@ impl Live {
                 Command::Prepare(layout) => {
                     work.push(Work::Build(Builder { ground: self.ground.clone(), layout }));
                 }
-                Command::Encode { text, is_negative } => self.encode(text, is_negative, work)?,
+                Command::Encode { text, is_negative } => self.encode(&text, is_negative, work)?,
                 Command::Measure(frame) => self.measure(&frame, work)?,
                 Command::Run(job) => self.run(job, work)?,
             }
         }
         work.extend(self.reweigher().map(Work::Reweigh));
-        Ok(())
-    }
-    fn encode(&mut self, text: String, is_negative: bool, work: &mut Vec<Work>) -> Result<(), EngineError> {
-        match self.texts.encode(&self.ground.networks.tokenizer, &text, is_negative) {
-            Ok(ticket) => work.push(Work::Wait(ticket)),
-            Err(error @ EngineError::Prompt { .. }) => {
-                self.troubles.push_back(error.to_string());
-                if let Some(stream) = &mut self.stream {
-                    stream.not_encoded(&text, is_negative);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        self.serve_texts(work)
     }
     fn measure(&mut self, frame: &Frame<Picture>, work: &mut Vec<Work>) -> Result<(), EngineError> {
         self.upload(&frame.picture)?;

@@ -35,7 +35,7 @@ impl Reweighing {
 /// LoRAs to be fused anew beside the stream, on any thread; see [`Live::reweigh`].
 pub struct Reweigher {
     ground: Ground,
-    encoder: Arc<Executable>,
+    encoder: Option<Arc<Executable>>,
     weighed: Option<Weighed>,
     weights: Vec<f32>,
 }
@@ -43,7 +43,10 @@ pub struct Reweigher {
 /// What a stream with other weights of its LoRAs runs.
 pub struct Reweighed {
     ground: Ground,
-    encoder: Arc<Executable>,
+    /// Another text encoder, where LoRAs are in the one that is loaded.
+    encoder: Option<Arc<Executable>>,
+    /// Whether prompts mean something else.
+    has_texts: bool,
     /// Plans of a layout, and what they were before.
     weighed: Option<[Weighed; 2]>,
 }
@@ -55,9 +58,10 @@ impl Reweigher {
     /// [`EngineError::Kernel`] of the device, such as too little memory for both the old and the new weights;
     /// [`EngineError`] of the files.
     pub fn fuse(self) -> Result<Reweighed, EngineError> {
-        let Self { mut ground, mut encoder, weighed, weights } = self;
+        let Self { mut ground, encoder: before, weighed, weights } = self;
         let networks = ground.networks.with_lora_weights(&weights);
         let unet = |executable: &Executable| networks.unet.reweigh(executable).map(Arc::new);
+        let (mut encoder, mut has_texts) = (None, false);
         let weighed = weighed.map(|before| {
             let steps = unet(&before.steps)?;
             let times = before.times.iter().map(|time| Ok(time.with(unet(&time.executable)?)));
@@ -67,12 +71,13 @@ impl Reweigher {
         let weighed = weighed.transpose()?;
         if !Arc::ptr_eq(&networks, &ground.networks) {
             (ground.prompt, ground.negative) = (unet(&ground.prompt)?, unet(&ground.negative)?);
-            if !networks.text.is_like(&ground.networks.text) {
-                encoder = Arc::new(networks.text.reweigh(&encoder)?);
+            has_texts = !networks.text.is_like(&ground.networks.text);
+            if let (true, Some(before)) = (has_texts, before) {
+                encoder = Some(Arc::new(networks.text.reweigh(&before)?));
             }
             ground.networks = networks;
         }
-        Ok(Reweighed { ground, encoder, weighed })
+        Ok(Reweighed { ground, encoder, has_texts, weighed })
     }
 }
 
@@ -120,7 +125,7 @@ impl Live {
         self.reweighing = Reweighing::Making;
         Some(Reweigher {
             ground: self.ground.clone(),
-            encoder: Arc::clone(self.texts.encoder()),
+            encoder: self.texts.encoder().cloned(),
             weighed,
             weights: self.lora_weights.clone(),
         })
@@ -129,7 +134,7 @@ impl Live {
     /// Weights are fused, or cannot be: then the stream goes on with those that it has.
     pub fn reweigh(&mut self, reweighed: Result<Reweighed, EngineError>) {
         self.reweighing = Reweighing::Idle;
-        let Reweighed { ground, encoder, weighed } = match reweighed {
+        let Reweighed { ground, encoder, has_texts, weighed } = match reweighed {
             Ok(reweighed) => reweighed,
             Err(error) => {
                 self.troubles.push_back(format!("LoRAs with other weights: {error}"));
@@ -137,9 +142,8 @@ impl Live {
                 return;
             }
         };
-        let has_texts = !Arc::ptr_eq(&encoder, self.texts.encoder());
         if has_texts {
-            self.texts.replace(encoder);
+            self.texts.replace(&ground.networks, encoder);
         }
         let before = std::mem::replace(&mut self.ground, ground);
         before.networks.give_way_to(&self.ground.networks);

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -28,19 +29,37 @@ pub enum ModelFiles {
 /// The contents of one file.
 #[derive(Debug, Clone)]
 pub enum Bytes {
-    /// A mapped file.
-    Mapped(Arc<Mmap>),
+    /// A mapped file, and which one.
+    Mapped(Arc<Mmap>, Arc<Stamp>),
     /// Bytes of the program.
     Static(&'static [u8]),
     /// Bytes in memory.
     Owned(Arc<[u8]>),
 }
 
+/// What tells a file from what was there before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last written to.
+    pub modified: SystemTime,
+}
+
+impl Bytes {
+    /// Of a mapped file.
+    pub(crate) fn stamp(&self) -> Option<&Stamp> {
+        if let Self::Mapped(_, stamp) = self { Some(stamp) } else { None }
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(map, _) => map,
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
         }
@@ -129,5 +148,8 @@ pub(super) fn map(path: PathBuf) -> Result<Option<Bytes>, EngineError> {
     // SAFETY: the map is read-only; a model file that is rewritten while the engine reads it gives
     // wrong weights or a signal, as with every program that maps its checkpoint.
     let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-    Ok(Some(Bytes::Mapped(Arc::new(map))))
+    let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let path = path.canonicalize().unwrap_or(path);
+    let stamp = Stamp { path, bytes: meta.len(), modified };
+    Ok(Some(Bytes::Mapped(Arc::new(map), Arc::new(stamp))))
 }

@@ -5,7 +5,7 @@ mod lora;
 mod safetensors;
 mod single;
 
-pub use files::{Bytes, ModelFiles};
+pub use files::{Bytes, ModelFiles, Stamp};
 pub use lora::LoraFile;
 pub(crate) use lora::{Target, fuse};
 pub use safetensors::{Checkpoint, Stored};

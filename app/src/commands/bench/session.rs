@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use dreamglass_engine::Live;
-use dreamglass_engine::live::{LiveOutput, Work};
+use dreamglass_engine::live::{LiveOutput, TextWork, Work};
 use dreamglass_engine::stream::Frame;
 use indicatif::ProgressBar;
 
@@ -24,6 +24,8 @@ pub struct Session {
     started: Instant,
     interrupted: Arc<AtomicBool>,
     frames: u64,
+    /// What prompts need that no picture waits for.
+    later: Vec<TextWork>,
 }
 
 /// What one frame alone cost the CPU, and when. Times are since the session's start.
@@ -46,7 +48,7 @@ pub struct Turn {
 
 impl Session {
     pub fn new(live: Live, source: Source, bar: ProgressBar, interrupted: Arc<AtomicBool>) -> Self {
-        Self { live, source, bar, started: Instant::now(), interrupted, frames: 0 }
+        Self { live, source, bar, started: Instant::now(), interrupted, frames: 0, later: Vec::new() }
     }
     /// Since the session's start.
     pub fn now(&self) -> Duration {
@@ -73,6 +75,7 @@ impl Session {
     }
     /// One frame in, and everything done that follows from it.
     pub fn turn(&mut self) -> Result<Turn> {
+        self.catch_up();
         let captured_at = self.now();
         let push = self.push(clock::now)?;
         let begun = self.now();
@@ -120,6 +123,16 @@ impl Session {
         bail!("no picture came out after {PATIENCE} frames")
     }
 
+    /// Does what prompts need that no picture waited for, and returns how long that took.
+    pub fn catch_up(&mut self) -> Duration {
+        if self.later.is_empty() {
+            return Duration::ZERO;
+        }
+        let begun = self.now();
+        self.later.drain(..).for_each(|text| self.live.hear_text(text.run()));
+        self.now() - begun
+    }
+
     fn work(&mut self, mut work: Vec<Work>, turn: &mut Turn) -> Result<()> {
         // Prompts first: while plans are made they would be done unseen.
         work.sort_by_key(|work| matches!(work, Work::Build(_)));
@@ -130,6 +143,11 @@ impl Session {
                     let layout = builder.layout();
                     self.live.install(layout, builder.build());
                     turn.build += self.now() - begun;
+                }
+                Work::Text(text) if self.live.status().counters.shown > 0 => self.later.push(text),
+                Work::Text(text) => {
+                    self.live.hear_text(text.run());
+                    turn.prompt += self.now() - begun;
                 }
                 Work::Reweigh(reweigher) => self.live.reweigh(reweigher.fuse()),
                 Work::Wait(ticket) => {

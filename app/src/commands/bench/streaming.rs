@@ -141,6 +141,7 @@ impl Run<'_> {
             match work {
                 Work::Wait(ticket) => self.wait(ticket)?,
                 Work::Build(builder) => self.session.live.install(builder.layout(), builder.build()),
+                Work::Text(text) => self.session.live.hear_text(text.run()),
                 Work::Reweigh(reweigher) => self.session.live.reweigh(reweigher.fuse()),
             }
         }

@@ -1,7 +1,8 @@
-//! Compiled kernels on disk: the next start finds what the driver made of them.
+//! What the next start need not compute again, on disk: what the driver made of kernels, one file for each adapter,
+//! driver and set of kernels, and embeddings of prompts, one file each.
 //!
-//! One file for each adapter, driver and set of kernels, in the folder for caches or in `DREAMGLASS_KERNEL_CACHE`,
-//! which turns it off when it says `off`. Nothing here fails a run: what cannot be read or written is a warning.
+//! It is in the folder for caches or in `DREAMGLASS_KERNEL_CACHE`, which turns it off when it says `off`. Nothing here
+//! fails a run: what cannot be read or written is a warning.
 
 use std::env;
 use std::fs;
@@ -10,20 +11,26 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dreamglass_engine::PromptStore;
 use dreamglass_engine::kernels::PipelineStore;
 use etcetera::{BaseStrategy, choose_base_strategy};
 
 /// What a file begins with; behind it, a checksum of 8 bytes and the data.
-const MAGIC: &[u8] = b"dreamglass kernels 1\n";
+const MAGIC: &[u8] = b"dreamglass cache 1\n";
 /// Largest file that is read or written: drivers keep some kilobytes a kernel.
 const MAX_BYTES: usize = 256 << 20;
-/// Files that stay, the newest: of other adapters, drivers and versions.
-const MAX_FILES: usize = 8;
+/// Files of kernels and of tuning that stay, the newest: of other adapters, drivers and versions.
+pub const MAX_FILES: usize = 8;
+/// Prompts that stay, the newest: some hundred kilobytes each.
+const MAX_PROMPTS: usize = 100;
 
-/// The folder of compiled kernels.
+/// A folder of what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KernelCache {
+pub struct DiskCache {
     folder: PathBuf,
+    /// What it holds, for messages.
+    what: &'static str,
+    max_files: usize,
 }
 
 /// The user's folder for what is kept of kernels, unless the environment names another, or none.
@@ -35,10 +42,15 @@ pub fn folder() -> Option<PathBuf> {
     }
 }
 
-impl KernelCache {
-    /// The user's, unless the environment names another, or none.
-    pub fn of_user() -> Option<Arc<dyn PipelineStore>> {
-        Some(Arc::new(Self { folder: folder()? }))
+impl DiskCache {
+    /// The user's compiled kernels, unless the environment names another folder, or none.
+    pub fn kernels() -> Option<Arc<dyn PipelineStore>> {
+        Some(Arc::new(Self { folder: folder()?, what: "compiled kernels", max_files: MAX_FILES }))
+    }
+    /// The prompts beside them.
+    pub fn prompts() -> Option<Arc<dyn PromptStore>> {
+        let folder = folder()?.join("prompts");
+        Some(Arc::new(Self { folder, what: "embeddings of prompts", max_files: MAX_PROMPTS }))
     }
     fn path(&self, key: &str) -> PathBuf {
         self.folder.join(format!("{key}.bin"))
@@ -46,7 +58,7 @@ impl KernelCache {
     fn write(&self, key: &str, data: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         // Two programs that end at once each write a file of their own; the last one's stays.
-        let mut file = tempfile::Builder::new().prefix(".kernels").tempfile_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(".new").tempfile_in(&self.folder)?;
         let bytes = [MAGIC, &checksum(data), data].concat();
         io::Write::write_all(&mut file, &bytes)?;
         file.persist(self.path(key)).map_err(|e| e.error)?;
@@ -55,28 +67,16 @@ impl KernelCache {
     /// Removes all but the newest files.
     fn tidy(&self) -> io::Result<()> {
         let is_ours = |path: &PathBuf| path.extension().is_some_and(|e| e == "bin");
-        tidy(&self.folder, is_ours)
+        tidy(&self.folder, self.max_files, is_ours)
     }
-}
 
-/// Removes all but the newest of the files that are ours.
-pub fn tidy(folder: &Path, is_ours: impl Fn(&PathBuf) -> bool) -> io::Result<()> {
-    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_ours);
-    let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
-    files.sort();
-    let old = files.len().saturating_sub(MAX_FILES);
-    files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
-}
-
-impl PipelineStore for KernelCache {
     fn load(&self, key: &str) -> Option<Vec<u8>> {
         let path = self.path(key);
         match read(&path) {
             Ok(data) => Some(data),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!("{}: {error}; kernels are compiled anew", path.display());
+                tracing::warn!("{}: {error}; {} are made anew", path.display(), self.what);
                 None
             }
         }
@@ -87,8 +87,36 @@ impl PipelineStore for KernelCache {
             return;
         }
         if let Err(error) = self.write(key, data) {
-            tracing::warn!("{}: {error}; compiled kernels are not kept", self.folder.display());
+            tracing::warn!("{}: {error}; {} are not kept", self.folder.display(), self.what);
         }
+    }
+}
+
+/// Removes all but the newest of the files that are ours.
+pub fn tidy(folder: &Path, max_files: usize, is_ours: impl Fn(&PathBuf) -> bool) -> io::Result<()> {
+    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_ours);
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
+    files.sort();
+    let old = files.len().saturating_sub(max_files);
+    files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+impl PipelineStore for DiskCache {
+    fn load(&self, key: &str) -> Option<Vec<u8>> {
+        self.load(key)
+    }
+    fn save(&self, key: &str, data: &[u8]) {
+        self.save(key, data);
+    }
+}
+
+impl PromptStore for DiskCache {
+    fn load(&self, key: &str) -> Option<Vec<u8>> {
+        self.load(key)
+    }
+    fn save(&self, key: &str, data: &[u8]) {
+        self.save(key, data);
     }
 }
 
@@ -104,7 +132,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES as u64 + 64).read_to_end(&mut bytes)?;
-    let Some(rest) = bytes.strip_prefix(MAGIC) else { return wrong("is no file of compiled kernels") };
+    let Some(rest) = bytes.strip_prefix(MAGIC) else { return wrong("is no file of this cache") };
     match rest.split_at_checked(8) {
         Some((sum, data)) if sum == checksum(data) => Ok(data.to_vec()),
         _ => wrong("is damaged: its checksum is another"),
@@ -117,9 +145,10 @@ mod tests {
 
     use super::*;
 
-    fn cache() -> (tempfile::TempDir, KernelCache) {
+    fn cache() -> (tempfile::TempDir, DiskCache) {
         let folder = tempfile::tempdir().unwrap();
-        let cache = KernelCache { folder: folder.path().join("new") };
+        let folder_of_cache = folder.path().join("new");
+        let cache = DiskCache { folder: folder_of_cache, what: "data", max_files: MAX_FILES };
         (folder, cache)
     }
 
@@ -160,7 +189,7 @@ mod tests {
         assert_eq!(fs::read_dir(&cache.folder).unwrap().count(), MAX_FILES);
         let file = folder.path().join("file");
         fs::write(&file, b"not a folder").unwrap();
-        let cache = KernelCache { folder: file };
+        let cache = DiskCache { folder: file, ..cache };
         cache.save("a", b"data");
         assert_eq!(cache.load("a"), None);
     }
