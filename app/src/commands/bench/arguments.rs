@@ -55,6 +55,10 @@ pub struct BenchArgs {
     /// How many times as long a frame or a large part of one may take before --compare fails
     #[arg(long, value_name = "X", default_value = "1.10", requires = "compare", value_parser = threshold)]
     pub threshold: f64,
+    /// Start with the model's files on the disk alone, as after a reboot: what the system has of them in memory is
+    /// dropped first (Linux)
+    #[arg(long)]
+    pub cold_files: bool,
     /// Kernels of another family than the adapter's own [default: tile on GPUs, lane on CPU adapters]
     #[arg(long, value_name = "NAME")]
     pub kernels: Option<Family>,

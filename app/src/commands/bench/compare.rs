@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::figures::{Adapter, Figures, SCHEMA, Setup};
+use super::figures::{Adapter, ColdStart, Figures, SCHEMA, Setup};
 use crate::failure::bad_input;
 
 /// Longest file that is read: far more than any run writes.
@@ -102,10 +102,12 @@ impl Comparison {
         comparison.add_beyond("CPU encode", "ms", [before, now].map(encode), CPU_CHANCE_MS);
         let resident = |f: &Figures| f.memory.peak_resident_bytes.map(mib);
         comparison.add("peak memory", "MiB", [before, now].map(resident), false);
-        let cold = |f: &Figures| Some(f.cold_start.total_ms);
-        comparison.add("cold start", "ms", [before, now].map(cold), false);
-        let beyond = |f: &Figures| Some(f.cold_start.beyond_reading_ms).filter(|ms| *ms > 0.0);
-        comparison.add_beyond("beyond reading", "ms", [before, now].map(beyond), START_CHANCE_MS);
+        let starts = [before, now].map(|f| f.cold_start);
+        if starts_alike(starts) {
+            comparison.add("cold start", "ms", starts.map(|start| Some(start.total_ms)), false);
+            let beyond = starts.map(|start| Some(start.beyond_reading_ms).filter(|ms| *ms > 0.0));
+            comparison.add_beyond("beyond reading", "ms", beyond, START_CHANCE_MS);
+        }
         comparison
     }
     /// Whether the frame or a large stage is past the threshold.
@@ -150,6 +152,12 @@ impl fmt::Display for Comparison {
             self.threshold
         )
     }
+}
+
+/// Whether two starts had the same to do: files on the disk or in memory, a prompt to encode or one that was kept.
+pub fn starts_alike(starts: [ColdStart; 2]) -> bool {
+    let [before, now] = starts.map(|start| (start.has_cold_files, start.text_encoder_ms > 0.0));
+    before == now
 }
 
 #[cfg(test)]

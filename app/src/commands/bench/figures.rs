@@ -74,26 +74,35 @@ pub struct ColdStart {
     /// Reading the files of weights from end to end, before they are loaded; 0 where they are in the program.
     #[serde(default)]
     pub read_ms: f64,
+    /// Whether the system dropped them from memory again after that: then loading reads them from the disk, and
+    /// `read_ms` is no part of the start but what it is measured by.
+    #[serde(default)]
+    pub has_cold_files: bool,
     /// Bytes of those files.
     #[serde(default)]
     pub read_bytes: u64,
     pub open_ms: f64,
-    /// Reading the model, and the kernels of its text encoder.
+    /// Reading the model's configs, and checking its files against them.
     pub load_ms: f64,
     /// Recording plans, compiling their kernels, uploading their weights.
     pub compile_ms: f64,
     /// Nothing is tuned while a stream starts: 0. What `dreamglass tune` found is read with the device.
     pub tune_ms: f64,
+    /// Reading the first prompt: little where its embeddings are kept from an earlier run.
     pub prompt_ms: f64,
+    /// Loading the text encoder behind the first picture; 0 where its prompt needed it.
+    #[serde(default)]
+    pub text_encoder_ms: f64,
     pub first_frame_ms: f64,
+    /// All of it, with `read_ms` unless files were cold.
     pub total_ms: f64,
-    /// What the start takes beside reading the files.
+    /// What the start takes longer than reading the files.
     #[serde(default)]
     pub beyond_reading_ms: f64,
-    /// Of loading and compiling: converting, packing and uploading weights.
+    /// Of loading, compiling and the prompt: reading, converting, packing and uploading weights.
     #[serde(default)]
     pub weights_ms: f64,
-    /// Of loading and compiling: compiling kernels.
+    /// Of the same, side by side with the weights: compiling kernels.
     #[serde(default)]
     pub kernels_ms: f64,
     /// Whether kernels that an earlier run compiled were found.

@@ -215,8 +215,9 @@ fn ceilings(figures: &Figures) -> String {
 fn cold_start(figures: &Figures) -> String {
     let ColdStart { read_ms, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, total_ms, .. } =
         figures.cold_start;
+    let reading = ["read the files", "beside it: read the files from the disk"];
     let steps = [
-        ("read the files", read_ms),
+        (reading[usize::from(figures.cold_start.has_cold_files)], read_ms),
         ("open the device", open_ms),
         ("load", load_ms),
         ("compile", compile_ms),
@@ -232,8 +233,9 @@ fn cold_start(figures: &Figures) -> String {
             format!("<tr><th>{name}</th><td class=\"wide\">{bar}</td><td>{took:.1}</td></tr>")
         })
         .collect();
-    let ColdStart { beyond_reading_ms, weights_ms, kernels_ms, is_warm, tuned_classes, .. } =
-        figures.cold_start;
+    let ColdStart {
+        beyond_reading_ms, weights_ms, kernels_ms, is_warm, tuned_classes, text_encoder_ms, ..
+    } = figures.cold_start;
     let kernels = format!(
         "of it kernels, {}, {tuned_classes} classes tuned",
         if is_warm { "some from earlier runs" } else { "none from earlier runs" }
@@ -243,6 +245,7 @@ fn cold_start(figures: &Figures) -> String {
         ("beyond reading the files", beyond_reading_ms),
         ("of it weights", weights_ms),
         (&kernels, kernels_ms),
+        ("later, the text encoder, as the prompt was kept", text_encoder_ms),
     ];
     let sums =
         sums.map(|(name, took)| format!("<tr><th>{name}</th><td></td><td>{took:.1}</td></tr>")).concat();

@@ -64,6 +64,12 @@ pub fn run(arguments: &BenchArgs) -> Result<ExitCode> {
     session.bar.finish_and_clear();
     write(arguments, &figures, &single)?;
     print(&text::table(&figures))?;
+    if before.as_ref().is_some_and(|b| !compare::starts_alike([b.cold_start, figures.cold_start])) {
+        eprintln!(
+            "warning: the starts are not compared: only one of them had its prompt kept from an earlier run, or its files \
+             on the disk alone"
+        );
+    }
     let comparison = before.map(|before| Comparison::new(&before, &figures, arguments.threshold));
     if let Some(comparison) = &comparison {
         print(&comparison.to_string())?;
@@ -83,8 +89,14 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     let source = Source::open(&arguments.source)?;
     let files = model::files(arguments.engine.place.model())?;
     let Style { params, .. } = Style::for_measuring(&arguments.style, &files)?;
-    let mut cold = ColdStart::default();
+    let mut cold = ColdStart { has_cold_files: arguments.cold_files, ..Default::default() };
+    if cold.has_cold_files {
+        reading::forget(&files)?;
+    }
     cold.read_bytes = timed(&mut cold.read_ms, || Ok(reading::weights(&files)))?;
+    if cold.has_cold_files {
+        reading::forget(&files)?;
+    }
     let (adapter, tier) = (arguments.engine.place.adapter(), arguments.kernels.map(Into::into));
     let gpu = timed(&mut cold.open_ms, || config::open_gpu_as(&adapter, tier))?;
     gpu.set_clocks(Clocks { wall: clock::now, thread: clock::of_thread });
@@ -125,13 +137,14 @@ fn first(session: &mut Session, cold: &mut ColdStart) -> Result<()> {
     cold.compile_ms += build_ms;
     cold.prompt_ms = prompt_ms;
     cold.first_frame_ms = took_ms - build_ms - prompt_ms;
-    cold.beyond_reading_ms =
-        cold.open_ms + cold.load_ms + cold.compile_ms + cold.prompt_ms + cold.first_frame_ms;
-    cold.total_ms = cold.read_ms + cold.beyond_reading_ms;
+    let start_ms = cold.open_ms + cold.load_ms + cold.compile_ms + cold.prompt_ms + cold.first_frame_ms;
+    cold.total_ms = if cold.has_cold_files { start_ms } else { cold.read_ms + start_ms };
+    cold.beyond_reading_ms = cold.total_ms - cold.read_ms;
     let (gpu, ns) = (session.live.gpu(), |ns: u64| ns as f64 / 1e6);
     let counters = gpu.counters();
     [cold.weights_ms, cold.kernels_ms] = [ns(counters.weights_ns), ns(counters.compile_ns)];
     (cold.is_warm, cold.tuned_classes) = (gpu.is_warm(), gpu.tuning().len());
+    cold.text_encoder_ms = ms(session.catch_up());
     Ok(())
 }
 

@@ -177,24 +177,30 @@ fn cold_start(cold: &ColdStart, out: &mut String) {
     let ColdStart { read_ms, read_bytes, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, .. } =
         *cold;
     let megabytes = read_bytes as f64 / 1e6;
-    let read = match read_bytes {
-        0 => String::new(),
-        _ => format!("read {read_ms:.0} ({megabytes:.0} MB at {:.0} MB/s) + ", megabytes / read_ms * 1e3),
+    let reading = format!("read {read_ms:.0} ({megabytes:.0} MB at {:.0} MB/s)", megabytes / read_ms * 1e3);
+    let [read, alone] = match (read_bytes, cold.has_cold_files) {
+        (0, _) => [String::new(), String::new()],
+        (_, false) => [reading + " + ", String::new()],
+        (_, true) => [String::new(), format!("; from the disk alone: {reading}")],
     };
     let [total, weights, kernels] = [cold.total_ms, cold.weights_ms, cold.kernels_ms];
     line(
         out,
         &format!(
             "cold start: {total:.0} ms = {read}open {open_ms:.0} + load {load_ms:.0} + compile {compile_ms:.0} + \
-             prompt {prompt_ms:.0} + first frame {first_frame_ms:.0}"
+             prompt {prompt_ms:.0} + first frame {first_frame_ms:.0}{alone}"
         ),
     );
     let warm = if cold.is_warm { "some from earlier runs" } else { "none from earlier runs" };
     let tuned = cold.tuned_classes;
+    let later = match cold.text_encoder_ms {
+        0.0 => String::new(),
+        took => format!("; the prompt was kept from an earlier run, its encoder came {took:.0} ms later"),
+    };
     line(
         out,
         &format!(
-            "  {:.0} ms beyond reading the files; weights {weights:.0}, kernels {kernels:.0} ({warm}, {tuned} classes tuned)",
+            "  {:.0} ms beyond reading the files; weights {weights:.0}, kernels {kernels:.0} ({warm}, {tuned} classes tuned){later}",
             cold.beyond_reading_ms
         ),
     );
