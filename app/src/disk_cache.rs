@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dreamglass_engine::PromptStore;
 use dreamglass_engine::kernels::PipelineStore;
@@ -73,7 +74,12 @@ impl DiskCache {
     fn load(&self, key: &str) -> Option<Vec<u8>> {
         let path = self.path(key);
         match read(&path) {
-            Ok(data) => Some(data),
+            Ok(data) => {
+                // What is used stays longer; where that cannot be noted, it goes by when it was written.
+                let file = fs::File::options().append(true).open(&path);
+                let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+                Some(data)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!("{}: {error}; {} are made anew", path.display(), self.what);
@@ -99,7 +105,11 @@ pub fn tidy(folder: &Path, max_files: usize, is_ours: impl Fn(&PathBuf) -> bool)
     let mut files: Vec<_> = files.map(|path| (age(&path), path)).collect();
     files.sort();
     let old = files.len().saturating_sub(max_files);
-    files[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    files[..old].iter().try_for_each(|(_, path)| match fs::remove_file(path) {
+        // Another program tidies up, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    })
 }
 
 impl PipelineStore for DiskCache {
@@ -187,6 +197,14 @@ mod tests {
             cache.save(&format!("k{number}"), b"data");
         }
         assert_eq!(fs::read_dir(&cache.folder).unwrap().count(), MAX_FILES);
+        // What was used last counts as new.
+        let oldest = format!("k{MAX_FILES}");
+        fs::File::open(cache.path(&oldest)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(cache.load(&oldest).is_some());
+        (0..MAX_FILES - 1).for_each(|number| cache.save(&format!("n{number}"), b"data"));
+        assert!(cache.load(&oldest).is_some());
+        (0..MAX_FILES).for_each(|number| cache.save(&format!("m{number}"), b"data"));
+        assert!(cache.load(&oldest).is_none());
         let file = folder.path().join("file");
         fs::write(&file, b"not a folder").unwrap();
         let cache = DiskCache { folder: file, ..cache };
