@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use dreamglass_engine::live::Work;
 use dreamglass_engine::{Engine, EngineOptions, LoraFile, PromptStore, Settings, Size};
 use dreamglass_kernels::DType;
 
@@ -91,6 +93,23 @@ fn a_stream_with_a_prompt_of_an_earlier_run_waits_for_no_text_encoder() {
     world.set(|p| p.prompt = world::params(SIZE).prompt);
     assert!(only(&world.show(moving(SIZE, 0))) == expected);
     assert_eq!((world.troubles.len(), kept.len()), (2, 1));
+}
+
+#[test]
+fn what_was_loaded_for_another_stream_is_not_taken() {
+    let (case, kept) = (Case::open(world::LCM), Arc::new(Kept::default()));
+    let expected =
+        only(&World::new(&engine(&case, &kept, Vec::new()), world::params(SIZE)).show(moving(SIZE, 0)));
+    // On a device of its own, which is lost to the next stream.
+    let mut before = World::new(&world::engine(&world::own_gpu(), world::LCM), world::params(SIZE));
+    before.push(moving(SIZE, 0));
+    let mut work = before.live.drive(Duration::ZERO).unwrap().into_iter();
+    let loaded = work.find_map(|work| if let Work::Text(text) = work { Some(text.run()) } else { None });
+
+    let mut world = World::new(&engine(&case, &Arc::default(), Vec::new()), world::params(SIZE));
+    world.live.hear_text(loaded.unwrap());
+    assert!(only(&world.show(moving(SIZE, 0))) == expected);
+    assert!(world.troubles.is_empty(), "{:?}", world.troubles);
 }
 
 #[test]

@@ -272,7 +272,10 @@ impl Live {
     /// Something was done for prompts, or cannot be: then those that wait for it are given up.
     pub fn hear_text(&mut self, done: TextDone) {
         let Some(loaded) = done.0 else { return };
-        self.texts.is_loading = false;
+        if !std::mem::take(&mut self.texts.is_loading) {
+            // It was loaded for another stream, whose device may be lost.
+            return;
+        }
         self.texts.is_refused = loaded.is_err();
         match loaded {
             // LoRAs may have got other weights meanwhile: then it is loaded anew.
