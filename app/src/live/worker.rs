@@ -424,6 +424,10 @@ impl Worker {
         for thread in self.beside.drain(..) {
             let _ = thread.join();
         }
+        // What was made for the lost device is nothing to the next.
+        let is_made = |event: &Event| matches!(event, Event::Built(..) | Event::Fused(_) | Event::Text(_));
+        let others: Vec<Event> = self.inbox.try_iter().filter(|event| !is_made(event)).collect();
+        others.into_iter().for_each(|event| drop(self.events.send(event)));
         self.start.host.renew(self.generation)?;
         let gpu = self.start.host.gpu();
         self.change(|view| {
