@@ -154,10 +154,11 @@ impl Texts {
         is_negative: bool,
     ) -> Result<Encoding, EngineError> {
         let ids = networks.tokenizer.encode(text)?.ids;
-        if let Some(embeddings) = self.memory.as_ref().and_then(|memory| memory.find(&ids)) {
-            return Ok(Encoding::Known(embeddings));
-        }
         let Some(TextEncoder { executable, embeddings, ring, .. }) = &mut self.encoder else {
+            // Looked for here only: an encoder that is loaded is no slower than a disk may be, and frames flow.
+            if let Some(embeddings) = self.memory.as_ref().and_then(|memory| memory.find(&ids)) {
+                return Ok(Encoding::Known(embeddings));
+            }
             self.held.push_back((text.into(), is_negative));
             return Ok(Encoding::Held);
         };

@@ -82,7 +82,7 @@ pub struct ColdStart {
     #[serde(default)]
     pub read_bytes: u64,
     pub open_ms: f64,
-    /// Reading the model's configs, and checking its files against them.
+    /// Reading the model's configs, checking its files against them, and loading what reads prompts and times.
     pub load_ms: f64,
     /// Recording plans, compiling their kernels, uploading their weights.
     pub compile_ms: f64,

@@ -245,7 +245,7 @@ fn cold_start(figures: &Figures) -> String {
         ("beyond reading the files", beyond_reading_ms),
         ("of it weights", weights_ms),
         (&kernels, kernels_ms),
-        ("later, the text encoder, as the prompt was kept", text_encoder_ms),
+        ("later, the text encoder, where the prompt was kept", text_encoder_ms),
     ];
     let sums =
         sums.map(|(name, took)| format!("<tr><th>{name}</th><td></td><td>{took:.1}</td></tr>")).concat();
