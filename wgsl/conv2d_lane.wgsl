@@ -62,5 +62,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 {{ gather("shortcut2", "shortcut_quads2", "row", false, "shortcut_first + p.shortcut_quads1 * " ~ step ~ "u") }}
 {% endif %}
     let quad = (group.y * {{ lanes }}u + lane) * {{ quads }}u;
-{{ lane.store(rows_per_lane, lanes, quads, w_dtype, norm) }}
+{{ lane.store(rows_per_lane, lanes, quads, cuts_quads, w_dtype, norm) }}
 }

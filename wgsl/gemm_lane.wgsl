@@ -49,11 +49,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 {% endif %}
 {% if norm == "layer" %}
 {% for r in range(rows_per_lane) %}
-    let mean{{ r }} = dot(sum{{ r }}, vec4<f32>(1.0)) / f32(p.quads1 * 4u);
+    var mean{{ r }} = dot(sum{{ r }}, vec4<f32>(1.0)) / f32(p.quads1 * 4u);
     let variance{{ r }} = dot(squares{{ r }}, vec4<f32>(1.0)) / f32(p.quads1 * 4u) - mean{{ r }} * mean{{ r }};
-    let factor{{ r }} = 1.0 / sqrt(max(variance{{ r }}, 0.0) + p.eps);
+    var factor{{ r }} = 1.0 / sqrt(max(variance{{ r }}, 0.0) + p.eps);
 {% endfor %}
 {% endif %}
     let quad = (group.y * {{ lanes }}u + lane) * {{ quads }}u;
-{{ lane.store(rows_per_lane, lanes, quads, w_dtype, norm) }}
+{{ lane.store(rows_per_lane, lanes, quads, cuts_quads, w_dtype, norm) }}
 }

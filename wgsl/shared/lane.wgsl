@@ -26,11 +26,7 @@
 {% set acc = "acc" ~ (r * lanes + l) ~ "_" ~ c %}
         {
             let a = subgroupBroadcast(a{{ r }}, {{ l }}u);
-            var s = {{ acc }};
-            s = fma(vec4<f32>(a.x), kx, s);
-            s = fma(vec4<f32>(a.y), ky, s);
-            s = fma(vec4<f32>(a.z), kz, s);
-            {{ acc }} = fma(vec4<f32>(a.w), kw, s);
+            {{ acc }} = fma(a.wwww, kw, fma(a.zzzz, kz, fma(a.yyyy, ky, fma(a.xxxx, kx, {{ acc }}))));
         }
 {% endfor %}
 {% endfor %}
@@ -42,8 +38,9 @@
 {% macro panel(lanes, quads, w_dtype, panel_quads) %}{% if w_dtype == "i8" %}((p.out_quads + {{ lanes * quads - 1 }}u) / {{ lanes * quads }}u + group.y * {{ panel_quads }}) * {{ 4 * quads * lanes }}u{% else %}group.y * {{ panel_quads }} * {{ 4 * quads * lanes }}u{% endif %}{% endmacro %}
 
 {#- Stores the tile of the workgroup whose first row is `first_row`, from column quad `quad` on. Where the
-    rows are normalised over their channels, lane l knows `mean` (from the row's shift) and `factor` of its own. -#}
-{% macro store(rows_per_lane, lanes, quads, w_dtype, norm) %}
+    rows are normalised over their channels, lane l knows `mean` (from the row's shift) and `factor` of its own.
+    Rows behind the last are computed as copies of it, and stored there once more. -#}
+{% macro store(rows_per_lane, lanes, quads, cuts_quads, w_dtype, norm) %}
 {% for c in range(quads) %}
     let bias{{ c }} = bias_at(quad + {{ c }}u);
 {% if w_dtype == "i8" %}
@@ -53,18 +50,45 @@
     let column_sums{{ c }} = column_sums_at(quad + {{ c }}u);
 {% endif %}
 {% endfor %}
-{% for r in range(rows_per_lane) %}
-{% for l in range(lanes) %}
-{% set i = r * lanes + l %}
-{% if norm == "layer" %}
-    let mean_of{{ i }} = subgroupBroadcast(mean{{ r }}, {{ l }}u);
-    let factor_of{{ i }} = subgroupBroadcast(factor{{ r }}, {{ l }}u);
+{% if rows_per_lane > 1 %}
+    // One group of rows at a time, whose sums the next one's replace: the code for all of them would be longer than
+    // that of the product, and drivers would take twice as long to compile it.
+    for (var r = 0u; r < {{ rows_per_lane }}u; r++) {
+    let row = first_row + r * {{ lanes }}u;
+{% else %}
+    let row = first_row;
 {% endif %}
+{% if norm == "layer" %}
+{% for l in range(lanes) %}
+    let mean_of{{ l }} = subgroupBroadcast(mean0, {{ l }}u);
+    let factor_of{{ l }} = subgroupBroadcast(factor0, {{ l }}u);
+{% endfor %}
+{% endif %}
+{% for l in range(lanes) %}
+    let row_of{{ l }} = min(row + {{ l }}u, p.m - 1u);
+    let before{{ l }} = first_quad(row_of{{ l }});
+{% endfor %}
+    if (quad < p.out_quads) {
+{% for l in range(lanes) %}
 {% for c in range(quads) %}
-{% set acc = "acc" ~ i ~ "_" ~ c ~ (" * scale" ~ c if w_dtype == "i8" else "") %}
-{% set sum = "(" ~ acc ~ " - mean_of" ~ i ~ " * column_sums" ~ c ~ ") * factor_of" ~ i if norm == "layer" else acc %}
-    finish(first_row + {{ i }}u, quad + {{ c }}u, {{ sum }} + bias{{ c }});
+{% set acc = "acc" ~ l ~ "_" ~ c ~ (" * scale" ~ c if w_dtype == "i8" else "") %}
+{% set sum = "(" ~ acc ~ " - mean_of" ~ l ~ " * column_sums" ~ c ~ ") * factor_of" ~ l if norm == "layer" else acc %}
+        {{ "if (quad + " ~ c ~ "u < p.out_quads) { " if cuts_quads }}put(row_of{{ l }}, before{{ l }}, quad + {{ c }}u, {{ sum }} + bias{{ c }});{{ " }" if cuts_quads }}
 {% endfor %}
 {% endfor %}
+    }
+{% if rows_per_lane > 1 %}
+{% for r in range(1, rows_per_lane) %}
+{% for l in range(lanes) %}
+{% for c in range(quads) %}
+    acc{{ (r - 1) * lanes + l }}_{{ c }} = acc{{ r * lanes + l }}_{{ c }};
 {% endfor %}
+{% endfor %}
+{% if norm == "layer" %}
+    mean{{ r - 1 }} = mean{{ r }};
+    factor{{ r - 1 }} = factor{{ r }};
+{% endif %}
+{% endfor %}
+    }
+{% endif %}
 {% endmacro %}

@@ -102,14 +102,16 @@ fn column_sums_at(quad: u32) -> vec4<f32> {
     return bias[p.padded_quads + quad];
 }
 {% endif %}
+// put: one quad of one row, which must be inside, with its bias; `before` is first_quad of the row. finish: the same
+// where it is inside; returns what is stored, zeros outside.
 {% if is_gated %}
 // A quad of columns holds two values and their gates: half a quad of the result.
-fn finish(row: u32, quad: u32, sum: vec4<f32>) {
-    if (row >= p.m || quad >= p.out_quads) {
-        return;
-    }
+fn first_quad(row: u32) -> u32 {
+    return row * (p.out_quads / 2u);
+}
+fn put(row: u32, before: u32, quad: u32, sum: vec4<f32>) {
     let v = sum.xy * activate(sum.zwzw).xy;
-    let at = row * (p.out_quads / 2u) + quad / 2u;
+    let at = before + quad / 2u;
 {% if out_dtype == "f16" %}
     y[at][quad % 2u] = pack2x16float(v);
 {% else %}
@@ -117,13 +119,18 @@ fn finish(row: u32, quad: u32, sum: vec4<f32>) {
     y[at][quad % 2u * 2u + 1u] = v.y;
 {% endif %}
 }
-{% else %}
-fn finish(row: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
-    if (row >= p.m || quad >= p.out_quads) {
-        return vec4<f32>(0.0);
+fn finish(row: u32, quad: u32, sum: vec4<f32>) {
+    if (row < p.m && quad < p.out_quads) {
+        put(row, first_quad(row), quad, sum);
     }
+}
+{% else %}
+fn first_quad(row: u32) -> u32 {
+    return result_row(row) * p.out_quads;
+}
+fn put(row: u32, before: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
     var v = sum;
-    let at = result_row(row) * p.out_quads + quad;
+    let at = before + quad;
 {% if has_time %}
     v += {{ io.load(time_dtype, "time_embedding", "(row / p.positions) * p.out_quads + quad") }};
 {% endif %}
@@ -131,10 +138,18 @@ fn finish(row: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
     v += {{ io.load(residual_dtype, "residual", "at") }};
 {% endif %}
     v = {{ act.apply(activation, "v") }};
+{% if has_padding %}
     // Padding channels stay zero whatever was added.
     let channel = vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     v = select(vec4<f32>(0.0), v, channel < vec4<u32>(p.out_c));
+{% endif %}
     {{ io.store(out_dtype, "y", "at + p.y_at" if has_strip else "at", "v") }}
     return v;
+}
+fn finish(row: u32, quad: u32, sum: vec4<f32>) -> vec4<f32> {
+    if (row < p.m && quad < p.out_quads) {
+        return put(row, first_quad(row), quad, sum);
+    }
+    return vec4<f32>(0.0);
 }
 {% endif %}

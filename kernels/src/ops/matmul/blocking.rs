@@ -82,7 +82,8 @@ impl Blocking {
             _ => "conv2d_tile",
         }
     }
-    pub(super) fn defines(&self, tier: Tier) -> Vec<(&'static str, Define)> {
+    /// What kernels of `tier` must know of it, for a product with so many `columns`.
+    pub(super) fn defines(&self, tier: Tier, columns: u32) -> Vec<(&'static str, Define)> {
         let numbers = match self {
             Self::Narrow { threads, pixels } => {
                 let lanes = if tier == Tier::Lane { *threads } else { 0 };
@@ -101,8 +102,16 @@ impl Blocking {
             ],
         };
         let mut defines: Vec<_> = numbers.into_iter().map(|(name, n)| (name, Define::U32(n))).collect();
-        if let Self::Matrices(tiling) = self {
-            defines.push(("has_vectors", Define::Bool(tiling.matrices.has_vectors)));
+        match self {
+            Self::Matrices(tiling) => {
+                defines.push(("has_vectors", Define::Bool(tiling.matrices.has_vectors)));
+            }
+            // Whether some of a lane's quads are columns and others are behind the last.
+            Self::Lane { quads, .. } => {
+                let cuts_quads = !columns.div_ceil(4).is_multiple_of(*quads);
+                defines.push(("cuts_quads", Define::Bool(cuts_quads)));
+            }
+            Self::Narrow { .. } | Self::Tile { .. } => {}
         }
         defines
     }

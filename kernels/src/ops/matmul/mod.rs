@@ -248,10 +248,11 @@ impl Matmul {
             ("activation", Define::Str(self.activation.name())),
             ("is_gated", Define::Bool(self.is_gated)),
             ("has_strip", Define::Bool(self.strip.is_some())),
+            ("has_padding", Define::Bool(!self.out.c.is_multiple_of(4))),
         ];
         defines.extend(fusion.defines());
         defines.extend(self.defines.iter().cloned());
-        defines.extend(blocking.defines(target.tier));
+        defines.extend(blocking.defines(target.tier, self.columns()));
         Variant { stem: blocking.stem(self.form), defines }
     }
 }
