@@ -149,7 +149,8 @@ impl Matmul {
     /// More rows and columns a lane read less for each product, until registers run out.
     fn lane_blockings(&self, target: Target) -> Vec<Blocking> {
         let lanes = target.lanes;
-        let most = if self.out.rows() <= lanes { 1 } else { (32 / lanes.max(1)).clamp(1, 4) };
+        // Empty rows are computed, too: two short tiles rather than one that is half empty.
+        let most = if self.rows() <= 2 * lanes { 1 } else { (32 / lanes.max(1)).clamp(1, 4) };
         // What stays empty is computed all the same.
         let padded = |quads: u32| self.columns().next_multiple_of(4 * quads * lanes);
         let best = (1..=3).min_by_key(|&quads| (padded(quads), Reverse(quads))).unwrap_or(1);
