@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use dreamglass_kernels::{KernelError, Plan, WeightSource};
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
@@ -224,21 +225,16 @@ impl Checkpoint {
         values: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
         let entry = self.entry(name, shape)?;
-        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
-        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
-        let size = bytes.len() / (row * shape.first().map_or(1, |&d| d as usize)).max(1);
         let start = values.len();
-        let is_whole = columns.len() == row;
-        let runs = if is_whole { 1 } else { rows.len() };
-        for run in 0..runs {
-            let from = (rows.start + run) * row + columns.start;
-            let len = if is_whole { rows.len() * row } else { columns.len() };
-            append_f32(entry.dtype, &bytes[from * size..(from + len) * size], values).ok_or_else(|| {
-                let message =
-                    format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype);
-                EngineError::Checkpoint { path: name.into(), message }
-            })?;
-        }
+        let unsupported = || {
+            let message =
+                format!("weights stored as {:?} are not supported, only F32, F16 and BF16", entry.dtype);
+            EngineError::Checkpoint { path: name.into(), message }
+        };
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        self.runs(entry, shape, &rows, &columns)
+            .try_for_each(|bytes| append_f32(entry.dtype, bytes, values))
+            .ok_or_else(unsupported)?;
         for delta in self.deltas.get(name).into_iter().flatten() {
             delta.add(rows.clone(), columns.clone(), &mut values[start..]);
         }
@@ -249,6 +245,50 @@ impl Checkpoint {
         let width = columns.len().max(1);
         let index = (rows.start + ix / width) * row + columns.start + ix % width;
         Err(EngineError::WeightValue { name: name.into(), index, value: values[start + ix] })
+    }
+
+    /// The same as halves, where they are what the file holds: finite, none of them changed by a LoRA. None, and
+    /// nothing is added, where they are not.
+    fn append_halves(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f16>,
+    ) -> Option<()> {
+        let entry = self.entry(name, shape).ok()?;
+        if entry.dtype != Dtype::F16 || self.deltas.contains_key(name) || cfg!(target_endian = "big") {
+            return None;
+        }
+        let start = values.len();
+        let mut append = |bytes| {
+            let halves: &[f16] = bytemuck::try_cast_slice(bytes).ok()?;
+            values.extend_from_slice(halves);
+            halves_are_finite(halves).then_some(())
+        };
+        let all = self.runs(entry, shape, &rows, &columns).try_for_each(&mut append);
+        if all.is_none() {
+            values.truncate(start);
+        }
+        all
+    }
+
+    /// The bytes of rows of axis 0 of a tensor, and of each some values past axis 0, run by run.
+    fn runs(
+        &self,
+        entry: &TensorInfo,
+        shape: &[u32],
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+    ) -> impl Iterator<Item = &[u8]> {
+        let bytes = &self.shards[entry.shard][entry.bytes.clone()];
+        let row: usize = shape.iter().skip(1).map(|&d| d as usize).product();
+        let size = bytes.len() / (row * shape.first().map_or(1, |&d| d as usize)).max(1);
+        let is_whole = columns.len() == row;
+        let (runs, len) = if is_whole { (1, rows.len() * row) } else { (rows.len(), columns.len()) };
+        let first = rows.start * row + columns.start;
+        (0..runs).map(move |run| &bytes[(first + run * row) * size..][..len * size])
     }
 
     /// Checks that every weight of `plan` is there in the right shape, without reading any.
@@ -302,6 +342,16 @@ impl WeightSource for Checkpoint {
     ) -> Result<(), KernelError> {
         self.append(name, shape, rows, columns, values).map_err(|error| weight_error(name, error))
     }
+    fn read_halves(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f16>,
+    ) -> bool {
+        self.append_halves(name, shape, rows, columns, values).is_some()
+    }
 }
 
 fn weight_error(name: &str, error: EngineError) -> KernelError {
@@ -328,6 +378,14 @@ fn are_finite(values: &[f32]) -> bool {
     values.chunks(AT_ONCE).all(|values| values.iter().fold(true, |finite, v| finite & v.is_finite()))
 }
 
+/// The same of halves: those that are not have all bits of the exponent.
+fn halves_are_finite(values: &[f16]) -> bool {
+    const EXPONENT: u16 = 0x7c00;
+    values
+        .chunks(AT_ONCE)
+        .all(|values| values.iter().fold(true, |finite, v| finite & (v.to_bits() & EXPONENT != EXPONENT)))
+}
+
 /// Appends little-endian values, wherever their bytes begin; none of another storage type.
 fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Option<()> {
     let start = values.len();
@@ -339,14 +397,14 @@ fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) -> Option<()> {
             values.resize(start + bytes.len() / 2, 0.0);
             // Files hold tensors at even places, most of them.
             if let (Ok(halves), true) = (bytemuck::try_cast_slice(bytes), cfg!(target_endian = "little")) {
-                <[half::f16]>::convert_to_f32_slice(halves, &mut values[start..]);
+                <[f16]>::convert_to_f32_slice(halves, &mut values[start..]);
                 return Some(());
             }
-            let mut halves = [half::f16::ZERO; AT_ONCE];
+            let mut halves = [f16::ZERO; AT_ONCE];
             for (bytes, values) in bytes.chunks(2 * AT_ONCE).zip(values[start..].chunks_mut(AT_ONCE)) {
                 let halves = &mut halves[..values.len()];
                 for (half, b) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *half = half::f16::from_le_bytes([b[0], b[1]]);
+                    *half = f16::from_le_bytes([b[0], b[1]]);
                 }
                 halves.convert_to_f32_slice(values);
             }

@@ -145,9 +145,14 @@ impl Layout {
         }
     }
 
+    /// Whether [`Self::fold`] changes anything.
+    pub(super) fn folds(&self) -> bool {
+        matches!(self, Self::Phases(_))
+    }
+
     /// Makes of the values `[rows, channels, taps]` of a block those that [`Self::pack`] takes: sums, where taps meet.
     pub(super) fn fold(&self, values: &mut Vec<f32>) {
-        if let Self::Phases(_) = self {
+        if self.folds() {
             *values = folded(values);
         }
     }

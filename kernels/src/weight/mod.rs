@@ -10,6 +10,7 @@ mod values;
 use std::ops::Range;
 
 use bytemuck::Pod;
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::error::{KernelError, shape_error};
@@ -47,6 +48,18 @@ pub trait WeightSource: Sync {
         rows.for_each(|ix| values.extend_from_slice(&all[ix * row..][columns.clone()]));
         Ok(())
     }
+    /// The same as halves, for sources that hold just these: nothing is lost by reading them as they are. False, and
+    /// nothing is added, where the source holds something else, or something is wrong that [`Self::read_block`] names.
+    fn read_halves(
+        &self,
+        _name: &str,
+        _shape: &[u32],
+        _rows: Range<usize>,
+        _columns: Range<usize>,
+        _values: &mut Vec<f16>,
+    ) -> bool {
+        false
+    }
 }
 
 /// That a source returned as many values as it was asked for.
@@ -64,17 +77,16 @@ const VALUES_AT_ONCE: usize = 64 << 10;
 /// Memory that weights are packed in, block after block: fresh pages cost more than what is done in them.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    values: Vec<f32>,
-    gates: Vec<f32>,
-    packed: Vec<f32>,
-    halves: Stored<half::f16>,
+    singles: Stored<f32>,
+    halves: Stored<f16>,
     bytes: Stored<i8>,
 }
 
-/// Values of a block as they are stored, and where they are put in order.
+/// Values of a block in one type, before they are paired with their gates, and where they are put in order.
 #[derive(Debug, Default)]
 struct Stored<T> {
     values: Vec<T>,
+    apart: Vec<T>,
     packed: Vec<T>,
 }
 
@@ -145,21 +157,35 @@ impl Param {
         columns: Range<usize>,
         values: &mut Vec<f32>,
     ) -> Result<(), KernelError> {
-        let mut first = 0;
-        for (name, outer) in &self.parts {
-            let end = first + *outer as usize;
+        self.parts_with(rows).try_for_each(|(name, shape, rows)| {
+            let (before, expected) = (values.len(), rows.len() * columns.len());
+            source.read_block(name, &shape, rows, columns.clone(), values)?;
+            expect_values(name, &shape, values.len() - before, expected)
+        })
+    }
+    /// The same as halves, where the source holds those of all parts, and whether it does.
+    fn read_halves(
+        &self,
+        source: &dyn WeightSource,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f16>,
+    ) -> bool {
+        let expected = values.len() + rows.len() * columns.len();
+        self.parts_with(rows)
+            .all(|(name, shape, rows)| source.read_halves(name, &shape, rows, columns.clone(), values))
+            && values.len() == expected
+    }
+    /// The parts that have some of `rows`: name, shape, and which rows of theirs.
+    fn parts_with(&self, rows: Range<usize>) -> impl Iterator<Item = (&str, Vec<u32>, Range<usize>)> {
+        let mut end = 0;
+        self.parts.iter().filter_map(move |(name, outer)| {
+            let first = end;
+            end += *outer as usize;
             let here = rows.start.max(first)..rows.end.min(end);
-            if !here.is_empty() {
-                let mut shape = vec![*outer];
-                shape.extend(&self.inner);
-                let (before, expected) = (values.len(), here.len() * columns.len());
-                let rows = here.start - first..here.end - first;
-                source.read_block(name, &shape, rows, columns.clone(), values)?;
-                expect_values(name, &shape, values.len() - before, expected)?;
-            }
-            first = end;
-        }
-        Ok(())
+            let shape = || [*outer].iter().chain(&self.inner).copied().collect();
+            (!here.is_empty()).then(|| (name.as_str(), shape(), here.start - first..here.end - first))
+        })
     }
 }
 
@@ -243,14 +269,21 @@ impl Weight {
             scales = self.scales(&reader, &parts, &blocks, scratch)?;
             write(0, bytemuck::cast_slice(&scales))?;
         }
+        let before = self.scale_bytes();
         for block in blocks {
-            self.read(&reader, &parts, &block, scratch)?;
-            let Scratch { values, packed, halves, bytes, .. } = scratch;
-            let (before, layout) = (self.scale_bytes(), &self.layout);
+            let layout = &self.layout;
+            let has_halves =
+                self.dtype == DType::F16 && self.read_halves(&reader, &parts, &block, &mut scratch.halves);
+            if !has_halves {
+                self.read(&reader, &parts, &block, &mut scratch.singles)?;
+            }
+            let Scratch { singles: Stored { values, packed, .. }, halves, bytes } = scratch;
             match self.dtype {
                 DType::F16 => {
-                    halves.values.resize(values.len(), half::f16::ZERO);
-                    halves.values.convert_from_f32_slice(values);
+                    if !has_halves {
+                        halves.values.resize(values.len(), f16::ZERO);
+                        halves.values.convert_from_f32_slice(values);
+                    }
                     let pieces = layout.pack(&parts, &block, &halves.values, &mut halves.packed);
                     hand_over(pieces, &halves.packed, before, &mut write)?;
                 }
@@ -279,46 +312,62 @@ impl Weight {
     ) -> Result<Vec<f32>, KernelError> {
         let mut scales = vec![0.0; self.layout.columns(parts) as usize];
         for block in blocks {
-            self.read(reader, parts, block, scratch)?;
-            int8::raise(&mut scales[block.rows.clone()], &scratch.values);
+            self.read(reader, parts, block, &mut scratch.singles)?;
+            int8::raise(&mut scales[block.rows.clone()], &scratch.singles.values);
         }
         scales.iter_mut().for_each(|largest| *largest = int8::scale(*largest));
         Ok(scales)
     }
-    /// The values of a block as the layout packs them, in place of those in `scratch`.
+    /// The values of a block as the layout packs them, in place of those in `stored`.
     fn read(
         &self,
         reader: &Reader<'_>,
         parts: &[Part],
         block: &Block,
-        scratch: &mut Scratch,
+        stored: &mut Stored<f32>,
     ) -> Result<(), KernelError> {
-        self.read_rows(reader, parts, block, scratch)?;
-        self.layout.fold(&mut scratch.values);
+        self.read_rows(parts, block, stored, |rows, columns, values| {
+            reader.read(block.part, rows, columns, values)
+        })?;
+        self.layout.fold(&mut stored.values);
         Ok(())
     }
-    fn read_rows(
+    /// The same where the source holds halves, and nothing is computed of them; whether it does.
+    fn read_halves(
         &self,
         reader: &Reader<'_>,
         parts: &[Part],
         block: &Block,
-        scratch: &mut Scratch,
-    ) -> Result<(), KernelError> {
-        let Scratch { values, gates, .. } = scratch;
+        stored: &mut Stored<f16>,
+    ) -> bool {
+        let read = |rows, columns, values: &mut Vec<f16>| {
+            reader.read_halves(block.part, rows, columns, values).then_some(()).ok_or(())
+        };
+        !self.layout.folds() && self.read_rows(parts, block, stored, read).is_ok()
+    }
+    /// The rows and columns of a block that `read` puts behind what a list holds, gates among the values they belong to.
+    fn read_rows<T: Copy, E>(
+        &self,
+        parts: &[Part],
+        block: &Block,
+        stored: &mut Stored<T>,
+        mut read: impl FnMut(Range<usize>, Range<usize>, &mut Vec<T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Stored { values, apart, .. } = stored;
         let Block { part, rows, channels } = block;
         let taps = parts[*part].taps();
         let columns = channels.start * taps..channels.end * taps;
         values.clear();
         if !self.is_gated {
-            return reader.read(*part, rows.clone(), columns, values);
+            return read(rows.clone(), columns, values);
         }
         let half = parts[*part].outer as usize / 2;
         let rows = rows.start / 2..rows.end / 2;
-        gates.clear();
-        reader.read(*part, rows.clone(), columns.clone(), gates)?;
-        let middle = gates.len();
-        reader.read(*part, half + rows.start..half + rows.end, columns.clone(), gates)?;
-        let (of_values, of_gates) = gates.split_at(middle);
+        apart.clear();
+        read(rows.clone(), columns.clone(), apart)?;
+        let middle = apart.len();
+        read(half + rows.start..half + rows.end, columns.clone(), apart)?;
+        let (of_values, of_gates) = apart.split_at(middle);
         let pair = 2 * columns.len();
         for (value, gate) in of_values.chunks_exact(pair).zip(of_gates.chunks_exact(pair)) {
             values.extend_from_slice(value);
@@ -344,7 +393,7 @@ fn hand_over<T: Pod>(
 pub fn to_bytes(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
         DType::F16 => {
-            let mut halves = vec![half::f16::ZERO; values.len()];
+            let mut halves = vec![f16::ZERO; values.len()];
             halves.convert_from_f32_slice(values);
             bytemuck::cast_slice(&halves).to_vec()
         }

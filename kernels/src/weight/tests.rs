@@ -281,6 +281,108 @@ fn two_sources_joined_rows_shortcuts_and_gates_are_packed_alike() -> Result<(), 
     check(Values::from(&Param::new("bias", &[24])), Layout::Vector { padded: 32 }, true)
 }
 
+/// Halves that tell elements apart; those of tensors called `without` can only be read as f32.
+struct Halves {
+    without: &'static str,
+    /// Tensors that were read as f32.
+    widened: std::sync::Mutex<Vec<String>>,
+}
+
+impl Halves {
+    fn without(without: &'static str) -> Self {
+        Self { without, widened: std::sync::Mutex::default() }
+    }
+    fn values(name: &str, shape: &[u32]) -> Vec<f16> {
+        let numbers = Numbered.read(name, shape).unwrap_or_default();
+        // Below the first exponent that is not finite.
+        numbers.into_iter().map(|n| f16::from_bits(n as u16 % 0x7c00)).collect()
+    }
+}
+
+impl WeightSource for Halves {
+    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        if let Ok(mut widened) = self.widened.lock() {
+            widened.push(name.into());
+        }
+        Ok(Self::values(name, shape).into_iter().map(f16::to_f32).collect())
+    }
+    fn read_halves(
+        &self,
+        name: &str,
+        shape: &[u32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f16>,
+    ) -> bool {
+        let (all, row) =
+            (Self::values(name, shape), shape.iter().skip(1).map(|&d| d as usize).product::<usize>());
+        let has_halves = self.without != "all" && self.without != name;
+        if has_halves {
+            rows.for_each(|ix| values.extend_from_slice(&all[ix * row..][columns.clone()]));
+        }
+        has_halves
+    }
+}
+
+/// The bytes of a weight in f16 from halves, and from f32 where `without` says; and what was read as f32.
+fn as_halves(
+    weight: &Weight,
+    without: &'static str,
+    values_at_once: usize,
+) -> Result<(Vec<u8>, Vec<String>), KernelError> {
+    let source = Halves::without(without);
+    let mut whole = vec![0x55; weight.bytes() as usize];
+    weight.pack_by(values_at_once, &source, &mut Scratch::default(), |at, bytes| {
+        whole[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok((whole, source.widened.into_inner().unwrap_or_default()))
+}
+
+#[test]
+fn halves_of_a_checkpoint_are_taken_as_they_are() -> Result<(), KernelError> {
+    let [q, k] = [("q", 12), ("k", 8)].map(|(name, outer)| Param::new(name, &[outer, 10]));
+    let cases = [
+        (Values::from(&Param::new("conv", &[20, 10, 3, 3])), vec![vec![10]], false),
+        (Values::from(&Param::join(&[q, k])?), vec![vec![10]], false),
+        (Values::from(&Param::new("gated", &[20, 10])), vec![vec![10]], true),
+        (
+            Values::Chain([Param::new("conv", &[20, 10, 3, 3]), Param::new("k", &[20, 9])]),
+            vec![vec![10], vec![4, 5]],
+            false,
+        ),
+    ];
+    for (values, channels, is_gated) in cases {
+        for layout in layouts(&channels, 20) {
+            let weight = Weight { values: values.clone(), is_gated, layout, dtype: DType::F16 };
+            for values_at_once in [1, 200, 1 << 20] {
+                let (expected, _) = as_halves(&weight, "all", values_at_once)?;
+                let (packed, widened) = as_halves(&weight, "none", values_at_once)?;
+                assert_eq!(packed, expected, "{weight:?} in blocks of {values_at_once}");
+                assert!(widened.is_empty(), "{weight:?}: {widened:?} read as f32");
+                // Of a weight of several tensors, one of which is stored otherwise.
+                assert_eq!(as_halves(&weight, "k", values_at_once)?.0, expected, "{weight:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn halves_that_are_computed_with_are_not_taken_as_they_are() -> Result<(), KernelError> {
+    let weight = Param::new("w", &[8, 8]);
+    let scaled = Values::Scaled { weight, scale: Param::new("scale", &[8]) };
+    let doubled = Values::from(&Param::new("conv", &[8, 8, 3, 3]));
+    for (values, is_phases) in [(scaled, false), (doubled, true)] {
+        for layout in layouts(&[vec![8]], 8) {
+            let layout = if is_phases { Layout::Phases(Box::new(layout)) } else { layout };
+            let weight = Weight { values: values.clone(), is_gated: false, layout, dtype: DType::F16 };
+            assert_eq!(as_halves(&weight, "none", 200)?.0, as_halves(&weight, "all", 200)?.0, "{weight:?}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_source_that_returns_too_little_is_named() {
     let values = Values::from(&Param::new("w", &[8, 4]));

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{Param, Part, VALUES_AT_ONCE, WeightSource, int8};
@@ -147,6 +148,21 @@ impl Reader<'_> {
         }
         Ok(())
     }
+    /// The same as halves, where they are what the source holds; whether they are.
+    pub(super) fn read_halves(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &mut Vec<f16>,
+    ) -> bool {
+        match self {
+            Self::Params { source, params, scale: None } => {
+                params[part].read_halves(*source, rows, columns, values)
+            }
+            Self::Params { .. } | Self::Vectors(_) => false,
+        }
+    }
 }
 
 /// Every row times `scale`, element by element.
@@ -217,7 +233,7 @@ fn stored_sum(row: &mut [f32], dtype: DType) -> f32 {
             int8::quantise(row, &scale);
         }
         DType::F16 => {
-            let mut halves = [half::f16::ZERO; HALVES];
+            let mut halves = [f16::ZERO; HALVES];
             for values in row.chunks_mut(HALVES) {
                 let halves = &mut halves[..values.len()];
                 halves.convert_from_f32_slice(values);

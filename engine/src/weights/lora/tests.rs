@@ -8,11 +8,15 @@ use super::*;
 type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
 
 fn file(tensors: &[Tensor<'_>]) -> Vec<u8> {
+    file_of(tensors, "F32", |v| v.to_le_bytes().to_vec())
+}
+
+fn file_of(tensors: &[Tensor<'_>], dtype: &str, bytes: impl Fn(&f32) -> Vec<u8>) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::<u8>::new());
     for (name, shape, values) in tensors {
         let begin = data.len();
-        data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        data.extend(values.iter().flat_map(&bytes));
+        let entry = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]});
         header.insert((*name).into(), entry);
     }
     let header = serde_json::to_vec(&header).unwrap();
@@ -63,6 +67,26 @@ fn a_change_is_the_product_of_its_factors() {
     let read = dreamglass_kernels::WeightSource::read_block;
     read(&unet, "down.0.conv.weight", &[2, 1, 3, 3], 1..2, 4..7, &mut block).unwrap();
     assert_eq!(block, expected[13..16]);
+}
+
+#[test]
+fn halves_that_a_lora_changes_are_not_handed_on_as_they_are() {
+    let names = ["down.0.attn1.to_q.weight", "down.0.attn1.to_out.0.weight"];
+    let tensors = names.map(|name| (name, &[2, 3][..], &[1.0; 6][..]));
+    let bytes = file_of(&tensors, "F16", |v| half::f16::from_f32(*v).to_le_bytes().to_vec());
+    let mut unet = Checkpoint::from_bytes("model", Bytes::Static(Vec::leak(bytes))).unwrap();
+    let (up, down) = (Arc::new(vec![1.0; 2]), Arc::new(vec![2.0; 3]));
+    unet.add_delta(names[0].into(), Delta { lora: 0, weight: 1.0, up, down, rank: 1 });
+    let read = |name: &str| {
+        let mut values = Vec::new();
+        let read = dreamglass_kernels::WeightSource::read_halves;
+        read(&unet, name, &[2, 3], 0..2, 0..3, &mut values).then_some(values)
+    };
+    // The header's length decides where the halves begin: both or none could be taken as they are.
+    assert_eq!(read(names[0]), None);
+    assert_eq!(unet.tensor(names[0], &[2, 3]).unwrap(), [3.0; 6]);
+    let untouched = read(names[1]);
+    assert!(untouched.is_none_or(|values| values == [half::f16::ONE; 6]));
 }
 
 #[test]

@@ -46,6 +46,51 @@ fn half_types_are_widened() {
     assert_eq!(checkpoint.tensor("h", &[1, 1, 1, 1]).unwrap(), [-2.5]);
 }
 
+/// The halves of `h` `[2,3]`, behind `before` other bytes.
+fn halves(before: usize, values: &[f32; 6], type_name: &str) -> Checkpoint {
+    let end = before + 12;
+    let header = format!(
+        r#"{{"u":{{"dtype":"U8","shape":[{before}],"data_offsets":[0,{before}]}},
+            "h":{{"dtype":"{type_name}","shape":[2,3],"data_offsets":[{before},{end}]}}}}"#
+    );
+    let mut data = vec![0; before];
+    data.extend(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()));
+    // Headers are padded to eight bytes, as writers of such files do.
+    let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
+    open(file(&header, &data)).unwrap()
+}
+
+#[test]
+fn halves_are_handed_on_as_they_are_where_nothing_is_done_to_them() {
+    let values = [1.0, -2.5, 65504.0, 6e-8, 0.0, -0.0];
+    let read = |checkpoint: &Checkpoint, rows, columns| {
+        let mut halves = vec![f16::ONE];
+        let has_halves = checkpoint.read_halves("h", &[2, 3], rows, columns, &mut halves);
+        assert!(has_halves || halves == [f16::ONE], "something was added: {halves:?}");
+        has_halves.then(|| halves[1..].iter().map(|v| v.to_f32()).collect::<Vec<f32>>())
+    };
+    let checkpoint = halves(8, &values, "F16");
+    assert_eq!(read(&checkpoint, 0..2, 0..3).unwrap(), values.map(|v| f16::from_f32(v).to_f32()));
+    assert_eq!(read(&checkpoint, 0..2, 1..2).unwrap(), [-2.5, 0.0]);
+    assert_eq!(read(&checkpoint, 1..2, 1..3).unwrap(), [0.0, -0.0]);
+
+    // Another type, an odd place in the file, another shape, no such tensor.
+    assert_eq!(read(&halves(8, &values, "BF16"), 0..2, 0..3), None);
+    assert_eq!(read(&halves(7, &values, "F16"), 0..2, 0..3), None);
+    assert!(!checkpoint.read_halves("h", &[3, 2], 0..2, 0..2, &mut Vec::new()));
+    assert!(!checkpoint.read_halves("x", &[2, 3], 0..2, 0..3, &mut Vec::new()));
+    assert_eq!(halves(7, &values, "F16").tensor("h", &[2, 3]).unwrap()[1], -2.5);
+
+    // What is not finite is left to those that name it.
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let checkpoint = halves(8, &[1.0, 2.0, 3.0, 4.0, wrong, 6.0], "F16");
+        assert_eq!(read(&checkpoint, 0..2, 0..3), None, "{wrong}");
+        assert!(read(&checkpoint, 0..1, 0..3).is_some());
+        let error = checkpoint.tensor("h", &[2, 3]).unwrap_err().to_string();
+        assert!(error.contains("`h`") && error.contains('4'), "{error}");
+    }
+}
+
 #[test]
 fn damaged_files_are_refused() {
     assert!(refusal(vec![]).contains("0 bytes"));
