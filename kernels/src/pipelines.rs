@@ -1,6 +1,7 @@
 //! Compiled kernels: one for each variant, compiled at most once per device, several at a time, and kept from one
 //! run of the program to the next where the driver hands them out.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -132,10 +133,10 @@ pub(crate) fn pipeline(gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, Ke
 /// Renders, checks and compiles a variant.
 fn compile(gpu: &Gpu, variant: &Variant) -> Result<Pipeline, KernelError> {
     let wgsl = shader::render(variant)?;
-    let reflection = shader::reflect(variant, &wgsl)?;
+    let (module, reflection) = shader::reflect(variant, &wgsl)?;
     let device = gpu.device();
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let source = wgpu::ShaderSource::Wgsl(wgsl.into());
+    let source = wgpu::ShaderSource::Naga(Cow::Owned(module));
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(variant.stem), source };
     let module = if gpu.runtime_checks() {
         device.create_shader_module(descriptor)

@@ -120,11 +120,12 @@ pub struct Reflection {
     pub immediate_bytes: u32,
 }
 
-/// Parses WGSL and reads its interface.
+/// Parses WGSL and reads its interface: the module as parsed, so that nothing parses it again, and what Rust needs to
+/// know of it.
 ///
 /// # Errors
 /// [`KernelError::Compile`] when it does not parse or has no entry point `main`.
-pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection, KernelError> {
+pub fn reflect(variant: &Variant, wgsl: &str) -> Result<(naga::Module, Reflection), KernelError> {
     let fail = |message: String| KernelError::Compile { variant: variant.to_string(), message };
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| fail(e.emit_to_string(wgsl)))?;
     let entry = module.entry_points.iter().find(|e| e.name == "main");
@@ -147,7 +148,7 @@ pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection, KernelError>
         }
     }
     reflection.bindings.sort_by_key(|b| b.binding);
-    Ok(reflection)
+    Ok((module, reflection))
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn every_variant_fits_the_least_adapter() {
     for variant in ops::variants() {
         let (module, _) = checked(&variant);
         let wgsl = shader::render(&variant).unwrap_or_default();
-        let reflection = shader::reflect(&variant, &wgsl).unwrap_or_else(|e| panic!("{variant}: {e}"));
+        let (_, reflection) = shader::reflect(&variant, &wgsl).unwrap_or_else(|e| panic!("{variant}: {e}"));
         let invocations: u32 = reflection.workgroup_size.iter().product();
         assert!(invocations <= INVOCATIONS, "{variant}: {invocations} invocations");
         assert!(reflection.immediate_bytes <= IMMEDIATE_BYTES, "{variant}: {reflection:?}");
