@@ -1,6 +1,14 @@
 //! CLIP's byte-pair tokenizer, from `tokenizer.json` or `vocab.json` and `merges.txt`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use crate::error::EngineError;
 use crate::weights::ModelFiles;
@@ -94,51 +102,115 @@ impl Tokenizer {
     }
 }
 
+/// A whole tokenizer in the layout of `tokenizers`.
 fn parse(files: &ModelFiles, name: &str, bytes: &[u8]) -> Result<tokenizers::Tokenizer, EngineError> {
-    tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| EngineError::Checkpoint {
-        path: files.path(name),
-        message: format!("is not a tokenizer: {e}"),
-    })
+    let error = |e: &dyn Display| not_a_tokenizer(files, name, e);
+    // What does not look like this has no merges, or is refused below.
+    if let Ok(Whole { model: Model { vocab, merges } }) = serde_json::from_slice(bytes) {
+        let merges = merges.iter().map(|merge| match merge {
+            Merge::Pair(a, b) => (&**a, &**b),
+            Merge::Line(line) => line.split_once(' ').unwrap_or((line, "")),
+        });
+        check_merges(vocab.keys().map(|token| token.len()), merges).map_err(|e| error(&e))?;
+    }
+    tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| error(&e))
+}
+
+/// What of a tokenizer is looked at before `tokenizers` does.
+#[derive(Deserialize)]
+struct Whole<'a> {
+    #[serde(borrow)]
+    model: Model<'a>,
+}
+
+#[derive(Deserialize)]
+struct Model<'a> {
+    #[serde(borrow, default)]
+    vocab: HashMap<Cow<'a, str>, IgnoredAny>,
+    #[serde(borrow, default)]
+    merges: Vec<Merge<'a>>,
+}
+
+/// Two tokens that are merged, in the older and the newer layout.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge<'a> {
+    Line(#[serde(borrow)] Cow<'a, str>),
+    Pair(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>),
+}
+
+/// Refuses merges to something longer than any token, on which `tokenizers` would panic.
+fn check_merges<'a>(
+    lengths: impl Iterator<Item = usize>,
+    mut merges: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), String> {
+    let longest = lengths.max().unwrap_or(0);
+    match merges.find(|(a, b)| a.len() + b.len() > longest) {
+        Some((a, b)) => Err(format!("`{a}` and `{b}` are merged to what is no token")),
+        None => Ok(()),
+    }
+}
+
+fn not_a_tokenizer(files: &ModelFiles, name: &str, error: &dyn Display) -> EngineError {
+    EngineError::Checkpoint { path: files.path(name), message: format!("is not a tokenizer: {error}") }
 }
 
 /// Builds CLIP's fast tokenizer from the slow one's files, as transformers converts them.
 fn from_vocab(files: &ModelFiles) -> Result<tokenizers::Tokenizer, EngineError> {
-    let vocab_name = "tokenizer/vocab.json";
-    let vocab = json_object(files, vocab_name, &files.require(vocab_name)?)?;
-    let bytes = files.require("tokenizer/merges.txt")?;
-    let merges = std::str::from_utf8(&bytes).map_err(|e| EngineError::Checkpoint {
-        path: files.path("tokenizer/merges.txt"),
-        message: format!("is not text: {e}"),
-    })?;
-    let merges: Vec<&str> =
-        merges.lines().filter(|l| !l.starts_with("#version") && !l.trim().is_empty()).collect();
-    let special = |content: &str| {
-        json!({"id": vocab[content], "content": content, "single_word": false, "lstrip": false,
-               "rstrip": false, "normalized": false, "special": true})
-    };
-    let marks: Vec<Value> = [BOS, EOS].iter().filter(|m| !vocab[**m].is_null()).map(|m| special(m)).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": marks,
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "NFC"},
-            {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
-            {"type": "Lowercase"}]},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Removed", "invert": true},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},
-        "post_processor": null, "decoder": null,
-        "model": {"type": "BPE", "dropout": null, "unk_token": EOS, "continuing_subword_prefix": "",
-                  "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
-                  "vocab": vocab, "merges": merges},
-    });
-    parse(files, vocab_name, tokenizer.to_string().as_bytes())
+    let name = "tokenizer/vocab.json";
+    let error = |e: &dyn Display| not_a_tokenizer(files, name, e);
+    let vocab: HashMap<String, u32> = object(files, name, &files.require(name)?)?;
+    let merges = merges(files, &vocab)?;
+    let marks: Vec<AddedToken> = [BOS, EOS]
+        .into_iter()
+        .filter(|mark| vocab.contains_key(*mark))
+        .map(|mark| AddedToken::from(mark, true).normalized(false))
+        .collect();
+    let model = BPE::builder()
+        .vocab_and_merges(vocab.into_iter().collect::<Vocab>(), merges)
+        .unk_token(EOS.into())
+        .continuing_subword_prefix(String::new())
+        .end_of_word_suffix("</w>".into())
+        .build()
+        .map_err(|e| error(&e))?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let normalizer: NormalizerWrapper = serde_json::from_value(json!({"type": "Sequence", "normalizers": [
+        {"type": "NFC"},
+        {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "},
+        {"type": "Lowercase"}]}))
+    .map_err(|e| error(&e))?;
+    let words: PreTokenizerWrapper = serde_json::from_value(json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Removed", "invert": true},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}))
+    .map_err(|e| error(&e))?;
+    tokenizer.with_normalizer(Some(normalizer)).map_err(|e| error(&e))?;
+    tokenizer.with_pre_tokenizer(Some(words));
+    tokenizer.add_special_tokens(marks).map_err(|e| error(&e))?;
+    Ok(tokenizer)
+}
+
+/// The pairs of `merges.txt`, in order.
+fn merges(files: &ModelFiles, vocab: &HashMap<String, u32>) -> Result<Vec<(String, String)>, EngineError> {
+    let name = "tokenizer/merges.txt";
+    let error = |message| EngineError::Checkpoint { path: files.path(name), message };
+    let bytes = files.require(name)?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| error(format!("is not text: {e}")))?;
+    let lines = text.lines().filter(|l| !l.starts_with("#version") && !l.trim().is_empty());
+    let pairs: Vec<(&str, &str)> = lines
+        .map(|line| {
+            let pair = line.split_once(' ').filter(|(_, b)| !b.contains(' '));
+            pair.ok_or_else(|| error(format!("has the line `{line}`: expected two tokens")))
+        })
+        .collect::<Result<_, _>>()?;
+    check_merges(vocab.keys().map(String::len), pairs.iter().copied()).map_err(error)?;
+    Ok(pairs.into_iter().map(|(a, b)| (a.into(), b.into())).collect())
 }
 
 /// `tokenizer_config.json`, completed by `special_tokens_map.json`. Where the config is in the older
 /// layout, without `added_tokens_decoder`, the map wins, as in transformers.
 fn special_tokens(files: &ModelFiles) -> Result<Value, EngineError> {
     let read = |name: &str| -> Result<Value, EngineError> {
-        files.open(name)?.map_or(Ok(json!({})), |bytes| json_object(files, name, &bytes))
+        files.open(name)?.map_or(Ok(json!({})), |bytes| object(files, name, &bytes))
     };
     let mut config = read("tokenizer/tokenizer_config.json")?;
     let map = read("tokenizer/special_tokens_map.json")?;
@@ -151,13 +223,13 @@ fn special_tokens(files: &ModelFiles) -> Result<Value, EngineError> {
     Ok(config)
 }
 
-fn json_object(files: &ModelFiles, name: &str, bytes: &[u8]) -> Result<Value, EngineError> {
+/// A JSON object of values of one kind.
+fn object<T: DeserializeOwned>(files: &ModelFiles, name: &str, bytes: &[u8]) -> Result<T, EngineError> {
     let error = |message| EngineError::Checkpoint { path: files.path(name), message };
-    match serde_json::from_slice(bytes) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(error("is not a JSON object".into())),
-        Err(e) => Err(error(format!("is not JSON: {e}"))),
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(error("is not a JSON object".into()));
     }
+    serde_json::from_slice(bytes).map_err(|e| error(format!("is not JSON of the expected kind: {e}")))
 }
 
 /// A token given as text or as `{"content": …}`.

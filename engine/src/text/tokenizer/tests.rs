@@ -89,6 +89,23 @@ fn broken_files_are_named() {
     assert!(
         error(&[("tokenizer/vocab.json", br#"{"a":0}"#), ("tokenizer/merges.txt", b"")]).contains("text|>")
     );
+    let merges = |merges: &'static [u8]| {
+        let files: &'static [(&str, &[u8])] = vec![FILES[0], ("tokenizer/merges.txt", merges)].leak();
+        error(files)
+    };
+    assert!(merges(b"a b</w> c\n").contains("`a b</w> c`"));
+    assert!(merges(b"ab\n").contains("`ab`"));
+    assert!(merges(b"a c\n").contains("not a tokenizer"));
+    assert!(merges(b"<|startoftext|> a\n").contains("`<|startoftext|>` and `a`"));
+    for merge in [r#""abcd a""#, r#"["abcd","a"]"#] {
+        let whole = format!(
+            r#"{{"version":"1.0","added_tokens":[],"normalizer":null,"pre_tokenizer":null,"post_processor":null,
+                "decoder":null,"model":{{"type":"BPE","vocab":{{"abcd":0,"a":1}},"merges":[{merge}]}}}}"#
+        );
+        let files: &'static [(&str, &[u8])] =
+            vec![("tokenizer/tokenizer.json", &*whole.into_bytes().leak())].leak();
+        assert!(error(files).contains("`abcd` and `a`"), "{}", error(files));
+    }
     let small = Tokenizer::open(&ModelFiles::Embedded(FILES), 8, 16).unwrap_err().to_string();
     assert!(small.contains("id 16"), "{small}");
 }
