@@ -264,8 +264,11 @@ impl Checkpoint {
         let start = values.len();
         let mut append = |bytes| {
             let halves: &[f16] = bytemuck::try_cast_slice(bytes).ok()?;
-            values.extend_from_slice(halves);
-            halves_are_finite(halves).then_some(())
+            let are_finite = halves.chunks(AT_ONCE).all(|halves| {
+                values.extend_from_slice(halves);
+                halves_are_finite(halves)
+            });
+            are_finite.then_some(())
         };
         let all = self.runs(entry, shape, &rows, &columns).try_for_each(&mut append);
         if all.is_none() {
@@ -378,12 +381,10 @@ fn are_finite(values: &[f32]) -> bool {
     values.chunks(AT_ONCE).all(|values| values.iter().fold(true, |finite, v| finite & v.is_finite()))
 }
 
-/// The same of halves: those that are not have all bits of the exponent.
+/// Whether no half is infinite or NaN: those that are have all bits of the exponent.
 fn halves_are_finite(values: &[f16]) -> bool {
     const EXPONENT: u16 = 0x7c00;
-    values
-        .chunks(AT_ONCE)
-        .all(|values| values.iter().fold(true, |finite, v| finite & (v.to_bits() & EXPONENT != EXPONENT)))
+    values.iter().fold(true, |finite, v| finite & (v.to_bits() & EXPONENT != EXPONENT))
 }
 
 /// Appends little-endian values, wherever their bytes begin; none of another storage type.

@@ -129,9 +129,9 @@ impl Layout {
         values: &[T],
         packed: &mut Vec<T>,
     ) -> Vec<Piece> {
-        packed.clear();
         match self {
             Self::Vector { padded } => {
+                packed.clear();
                 packed.extend(values);
                 packed.resize(*padded as usize, T::zeroed());
                 vec![Piece { at: block.part * packed.len(), from: 0..packed.len() }]
@@ -182,10 +182,18 @@ fn quads(channels: usize) -> usize {
     channels.max(4) / 4 * 4
 }
 
+/// So many elements, to be written all where `is_full`; zeros elsewhere.
+fn make_room<T: Pod>(packed: &mut Vec<T>, len: usize, is_full: bool) {
+    if !is_full {
+        packed.clear();
+    }
+    packed.resize(len, T::zeroed());
+}
+
 fn pack_rows<T: Pod>(parts: &[Part], block: &Block, values: &[T], packed: &mut Vec<T>) -> Vec<Piece> {
     let row = parts[block.part].row();
     let pitch = row.next_multiple_of(4);
-    packed.resize(block.rows.len() * pitch, T::zeroed());
+    make_room(packed, block.rows.len() * pitch, pitch == row);
     for (row, room) in values.chunks_exact(row).zip(packed.chunks_exact_mut(pitch)) {
         room[..row.len()].copy_from_slice(row);
     }
@@ -238,7 +246,7 @@ fn pack_kn<T: Pod>(
     let depth = Depth::new(&parts[block.part], &k[block.part], block);
     let (rows, channels, taps) = (block.rows.len(), block.channels.len(), depth.taps);
     let (row, run) = (channels * taps, depth.len() * n_padded);
-    packed.resize(taps * run, T::zeroed());
+    make_room(packed, taps * run, rows == n_padded && channels == depth.len());
     // So many outputs of one place fill a line of the cache; each row is read from its first value to its last.
     let line = LINE / size_of::<T>();
     for first in (0..rows).step_by(line) {
@@ -271,7 +279,8 @@ fn pack_panels<T: Pod>(
     // Elements of one tap, and of a panel.
     let run = depth.len() / 4 * step;
     let panel = taps * run;
-    packed.resize(block.rows.len().div_ceil(panel_rows) * panel, T::zeroed());
+    let is_full = block.rows.len().is_multiple_of(panel_rows) && block.channels.len() == depth.len();
+    make_room(packed, block.rows.len().div_ceil(panel_rows) * panel, is_full);
     let row_at: Vec<usize> = (0..panel_rows).map(|o| 4 * (o % columns * lanes + o / columns)).collect();
     let quads = quads_of(&depth, block.channels.len());
     for (rows, packed) in values.chunks(panel_rows * row).zip(packed.chunks_exact_mut(panel)) {
