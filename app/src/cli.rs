@@ -297,9 +297,9 @@ impl PlaceArgs {
 pub struct EngineArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
-    #[arg(long, value_name = "TYPE")]
-    pub dtype: Option<Precision>,
+    /// Storage type of weights and activations
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub dtype: Precision,
     /// Storage of the weights of convolutions and linear layers: int8 for models that the device has no room for
     #[arg(long, value_name = "TYPE", default_value = "same")]
     pub weights: Weights,

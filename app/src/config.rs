@@ -106,7 +106,7 @@ pub fn engine(arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
 
 /// Loads the model on an open device.
 pub fn load(gpu: &Gpu, arguments: &EngineArgs, files: &ModelFiles) -> Result<Engine> {
-    let options = options(arguments, gpu)?;
+    let options = options(arguments)?;
     let engine = Engine::load(gpu, files, &options)
         .with_context(|| format!("model {}", arguments.place.model().display()))?;
     warn_of(&engine, &options);
@@ -134,24 +134,12 @@ pub fn warn_of(engine: &Engine, options: &EngineOptions) {
     }
 }
 
-/// How a model is loaded on `gpu`.
-pub fn options(arguments: &EngineArgs, gpu: &Gpu) -> Result<EngineOptions> {
+/// How a model is loaded.
+pub fn options(arguments: &EngineArgs) -> Result<EngineOptions> {
     let vae = arguments.vae.as_deref().map(ModelFiles::at).transpose().context("--vae")?;
-    let (dtype, weights) = (storage(gpu, arguments), weights(arguments.weights));
+    let (dtype, weights) = (dtype(arguments.dtype), weights(arguments.weights));
     let (loras, prompts) = (arguments.loras.clone(), DiskCache::prompts());
     Ok(EngineOptions { dtype, weights, vae, loras, prompts })
-}
-
-/// The storage type that is asked for, or that suits the device.
-pub fn storage(gpu: &Gpu, arguments: &EngineArgs) -> DType {
-    storage_or(gpu, arguments.dtype)
-}
-
-/// The same for what was said, or not.
-pub fn storage_or(gpu: &Gpu, said: Option<Precision>) -> DType {
-    // CPU adapters unpack halves in software: no faster, and twice as long to compile.
-    let native = if gpu.summary().is_software { Precision::F32 } else { Precision::F16 };
-    dtype(said.unwrap_or(native))
 }
 
 /// Opens the device, with what is kept of compiled kernels and of tuning.

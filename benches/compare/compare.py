@@ -147,7 +147,7 @@ def arguments(words=None):
     how.add_argument(
         "--dtype",
         choices=["f16", "bf16", "f32"],
-        help="storage of all that can choose (default: f16 on GPUs, f32 on CPUs; bf16 is PyTorch's only)",
+        help="storage of all that can choose (default: f16; f32 of PyTorch on CPUs; bf16 is PyTorch's only)",
     )
     how.add_argument(
         "--compile-mode",

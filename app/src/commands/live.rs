@@ -34,7 +34,7 @@ pub fn run(mut arguments: LiveArgs) -> Result<ExitCode> {
     let files = model::files(arguments.engine.place.model())?;
     let Style { looks, params } = Style::new(&arguments.style, &configuration, &files)?;
     let gpu = config::open_gpu(&arguments.engine.place.adapter())?;
-    let options = config::options(&arguments.engine, &gpu)?;
+    let options = config::options(&arguments.engine)?;
     let capture = Capture::choose(&arguments.capture, &configuration, !arguments.once)?;
     let source = capture.open()?;
     eprintln!("source: {}", source.describe());

@@ -44,7 +44,7 @@ fn what_is_found_is_kept_and_used_until_it_is_forgotten() {
         let output = tune(model.path(), cache.path(), &[]);
         assert!(output.status.success(), "{}", stderr(&output));
         let text = String::from_utf8(output.stdout).unwrap();
-        for word in ["chosen", "classes have another kernel than by rule", "times as fast", "window f32"] {
+        for word in ["chosen", "classes have another kernel than by rule", "times as fast", "window f16"] {
             assert!(text.contains(word), "`{word}` is not in {text}");
         }
         let path = kept(cache.path());

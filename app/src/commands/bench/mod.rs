@@ -104,7 +104,7 @@ fn open(arguments: &BenchArgs) -> Result<(Session, ColdStart, DType, Params)> {
     config::warn_of_cut(&engine, &params.prompt)?;
     let mut live = timed(&mut cold.compile_ms, || Ok(Live::new(&engine, params.clone())?))?;
     live.set_read_back(true);
-    let dtype = config::storage(&gpu, &arguments.engine);
+    let dtype = config::dtype(arguments.engine.dtype);
     let total = u64::from(arguments.warmup) + 2 * u64::from(arguments.frames);
     let session = Session::new(live, source, progress(total), interrupt::watch()?);
     Ok((session, cold, dtype, params))

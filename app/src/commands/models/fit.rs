@@ -48,9 +48,9 @@ pub struct FitArgs {
     /// Adapter by index or part of its name, see `dreamglass devices` [default: auto]
     #[arg(long, value_name = "INDEX|NAME", env = "DREAMGLASS_ADAPTER", value_parser = cli::adapter)]
     pub adapter: Option<AdapterChoice>,
-    /// Storage type of weights and activations [default: f16; f32 on CPU adapters]
-    #[arg(long, value_name = "TYPE")]
-    pub dtype: Option<Precision>,
+    /// Storage type of weights and activations
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub dtype: Precision,
     /// Storage of the weights of convolutions and linear layers
     #[arg(long, value_name = "TYPE", default_value = "same")]
     pub weights: Weights,
@@ -102,7 +102,7 @@ pub fn run(arguments: &FitArgs) -> Result<ExitCode> {
     let parsed = Parsed::new(files, arguments);
     let parsed = parsed.with_context(|| format!("model {}", arguments.model.display()))?;
     let gpu = config::open_gpu(&arguments.adapter.clone().unwrap_or_default())?;
-    let dtype = config::storage_or(&gpu, arguments.dtype);
+    let dtype = config::dtype(arguments.dtype);
     let weights = config::weights(arguments.weights);
     let estimate = match Estimate::new(&parsed.configs(), gpu.target(), &params, dtype, weights) {
         Err(EngineError::Kernel(error @ KernelError::Limit { .. })) => {

@@ -88,7 +88,7 @@ fn start(arguments: &ServeArgs, configuration: &Configuration) -> Result<Hub> {
     let sinks = capture::sinks(&arguments.output, configuration)?;
     let source = source(arguments, configuration)?;
     let gpu = config::open_gpu(&arguments.engine.place.adapter())?;
-    let options = config::options(&arguments.engine, &gpu)?;
+    let options = config::options(&arguments.engine)?;
     let adapter = arguments.engine.place.adapter();
     let setup = hub::Setup {
         host: Host::new(gpu, Box::new(move || config::open_gpu(&adapter)), files, options),
