@@ -12,7 +12,8 @@ use std::thread;
 use crate::error::KernelError;
 use crate::gpu::Gpu;
 use crate::plan::Variant;
-use crate::shader::{self, BindingInfo, Reflection};
+use crate::shader::{self, Reflection};
+use crate::submit;
 
 /// Threads that compile at once: drivers gain little from more.
 const THREADS: usize = 4;
@@ -93,7 +94,7 @@ pub(crate) fn compile_all<'a>(
             missing.get(ix).map(|variant| (ix, *variant))
         } {
             match pipeline(gpu, variant) {
-                Ok(pipeline) if gpu.summary().is_software => begin(gpu, &pipeline),
+                Ok(pipeline) if gpu.summary().is_software => submit::begin(gpu, &pipeline),
                 Ok(_) => {}
                 Err(error) => failures.lock().unwrap_or_else(PoisonError::into_inner).push((ix, error)),
             }
@@ -130,44 +131,6 @@ pub(crate) fn pipeline(gpu: &Gpu, variant: &Variant) -> Result<Arc<Pipeline>, Ke
         compiled
     });
     Ok(Arc::clone(pipeline))
-}
-
-/// Dispatches a kernel over nothing. Drivers of CPU adapters make machine code, or fetch what they kept of it, at the
-/// first dispatch: better while weights are read than one kernel after the other in the first frame.
-fn begin(gpu: &Gpu, pipeline: &Pipeline) {
-    let device = gpu.device();
-    // One each: a buffer that is written may not be bound twice.
-    let buffer = |info: &BindingInfo| {
-        let (label, usage) = (Some(info.name.as_str()), wgpu::BufferUsages::STORAGE);
-        device.create_buffer(&wgpu::BufferDescriptor { label, size: 256, usage, mapped_at_creation: false })
-    };
-    let bindings = &pipeline.reflection.bindings;
-    let buffers: Vec<wgpu::Buffer> = bindings.iter().map(buffer).collect();
-    let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
-        .iter()
-        .zip(&buffers)
-        .map(|(info, buffer)| wgpu::BindGroupEntry {
-            binding: info.binding,
-            resource: buffer.as_entire_binding(),
-        })
-        .collect();
-    let layout = &pipeline.layout;
-    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("begin"),
-        layout,
-        entries: &entries,
-    });
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    pass.set_pipeline(&pipeline.compiled);
-    pass.set_bind_group(0, &group, &[]);
-    let immediates = vec![0; pipeline.reflection.immediate_bytes as usize];
-    if !immediates.is_empty() {
-        pass.set_immediates(0, &immediates);
-    }
-    pass.dispatch_workgroups(0, 0, 0);
-    drop(pass);
-    gpu.queue().submit([encoder.finish()]);
 }
 
 /// Renders, checks and compiles a variant.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::error::KernelError;
 use crate::exec::{Executable, GpuTensor};
 use crate::gpu::Gpu;
+use crate::pipelines::Pipeline;
 use crate::profile::{Detail, Profiler, Recording};
 use crate::readback::{Encoded, ReadbackRing};
+use crate::shader::BindingInfo;
 
 /// Work that is being put together. Dropped without [`Self::submit`], it never happens.
 pub struct Submission {
@@ -141,4 +143,42 @@ impl SubmissionTicket {
             self.gpu.wait_for(Some(self.index.clone()))
         }
     }
+}
+
+/// Dispatches a kernel over nothing. Drivers of CPU adapters make machine code, or fetch what they kept of it, at the
+/// first dispatch: better while weights are read than one kernel after the other in the first frame.
+pub(crate) fn begin(gpu: &Gpu, pipeline: &Pipeline) {
+    let device = gpu.device();
+    // One each: a buffer that is written may not be bound twice.
+    let buffer = |info: &BindingInfo| {
+        let (label, usage) = (Some(info.name.as_str()), wgpu::BufferUsages::STORAGE);
+        device.create_buffer(&wgpu::BufferDescriptor { label, size: 256, usage, mapped_at_creation: false })
+    };
+    let bindings = &pipeline.reflection.bindings;
+    let buffers: Vec<wgpu::Buffer> = bindings.iter().map(buffer).collect();
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
+        .iter()
+        .zip(&buffers)
+        .map(|(info, buffer)| wgpu::BindGroupEntry {
+            binding: info.binding,
+            resource: buffer.as_entire_binding(),
+        })
+        .collect();
+    let layout = &pipeline.layout;
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("begin"),
+        layout,
+        entries: &entries,
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    pass.set_pipeline(&pipeline.compiled);
+    pass.set_bind_group(0, &group, &[]);
+    let immediates = vec![0; pipeline.reflection.immediate_bytes as usize];
+    if !immediates.is_empty() {
+        pass.set_immediates(0, &immediates);
+    }
+    pass.dispatch_workgroups(0, 0, 0);
+    drop(pass);
+    gpu.queue().submit([encoder.finish()]);
 }
