@@ -79,8 +79,7 @@ fn result_row(row: u32) -> u32 {
 }
 {% endif %}
 
-// bias_at: to be read once for all rows of a tile. finish: one quad of one row, with its bias; returns what
-// it stored, zeros outside.
+// bias_at: to be read once for all rows of a tile.
 {{ act.define("gelu" if is_gated else activation) }}
 fn bias_at(quad: u32) -> vec4<f32> {
 {% if has_bias %}

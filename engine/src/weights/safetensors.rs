@@ -247,36 +247,6 @@ impl Checkpoint {
         Err(EngineError::WeightValue { name: name.into(), index, value: values[start + ix] })
     }
 
-    /// The same as halves, where they are what the file holds: finite, none of them changed by a LoRA. None, and
-    /// nothing is added, where they are not.
-    fn append_halves(
-        &self,
-        name: &str,
-        shape: &[u32],
-        rows: Range<usize>,
-        columns: Range<usize>,
-        values: &mut Vec<f16>,
-    ) -> Option<()> {
-        let entry = self.entry(name, shape).ok()?;
-        if entry.dtype != Dtype::F16 || self.deltas.contains_key(name) || cfg!(target_endian = "big") {
-            return None;
-        }
-        let start = values.len();
-        let mut append = |bytes| {
-            let halves: &[f16] = bytemuck::try_cast_slice(bytes).ok()?;
-            let are_finite = halves.chunks(AT_ONCE).all(|halves| {
-                values.extend_from_slice(halves);
-                halves_are_finite(halves)
-            });
-            are_finite.then_some(())
-        };
-        let all = self.runs(entry, shape, &rows, &columns).try_for_each(&mut append);
-        if all.is_none() {
-            values.truncate(start);
-        }
-        all
-    }
-
     /// The bytes of rows of axis 0 of a tensor, and of each some values past axis 0, run by run.
     fn runs(
         &self,
@@ -353,7 +323,26 @@ impl WeightSource for Checkpoint {
         columns: Range<usize>,
         values: &mut Vec<f16>,
     ) -> bool {
-        self.append_halves(name, shape, rows, columns, values).is_some()
+        let Some(entry) = self.entry(name, shape).ok().filter(|entry| entry.dtype == Dtype::F16) else {
+            return false;
+        };
+        if self.deltas.contains_key(name) || cfg!(target_endian = "big") {
+            return false;
+        }
+        let start = values.len();
+        let mut append = |bytes| {
+            bytemuck::try_cast_slice::<u8, f16>(bytes).is_ok_and(|halves| {
+                halves.chunks(AT_ONCE).all(|halves| {
+                    values.extend_from_slice(halves);
+                    halves_are_finite(halves)
+                })
+            })
+        };
+        let has_halves = self.runs(entry, shape, &rows, &columns).all(&mut append);
+        if !has_halves {
+            values.truncate(start);
+        }
+        has_halves
     }
 }
 
