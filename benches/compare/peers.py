@@ -109,8 +109,8 @@ def dreamglass(job, tools):
 
 def from_bench(bench):
     """Figures of the JSON of `dreamglass bench`."""
-    if bench.get("schema") != 1:
-        raise Skip(f"`dreamglass bench` wrote schema {bench.get('schema')}, expected 1")
+    if bench.get("schema") != 2:
+        raise Skip(f"`dreamglass bench` wrote schema {bench.get('schema')}, expected 2")
     adapter, single, stream = bench["adapter"], bench["single"], bench["stream"]
     if single is None or stream is None:
         raise Skip("`dreamglass bench` measured no frames")

@@ -33,7 +33,7 @@ FIGURES = {
     "cold_s": 1.5,
 }
 BENCH = {
-    "schema": 1,
+    "schema": 2,
     "version": "0.1.0",
     "adapter": {"name": "a GPU", "backend": "vulkan", "driver": "1.2"},
     "setup": {"dtype": "f16"},
@@ -177,8 +177,8 @@ class Figures(unittest.TestCase):
         self.assertEqual(
             (figures["frame_ms"]["p50"], figures["device_ms"]["p50"], figures["fps"]), (10.0, 9.0, 100.0)
         )
-        with self.assertRaisesRegex(running.Skip, "schema 2, expected 1"):
-            peers.from_bench({**BENCH, "schema": 2})
+        with self.assertRaisesRegex(running.Skip, "schema 3, expected 2"):
+            peers.from_bench({**BENCH, "schema": 3})
         with self.assertRaisesRegex(running.Skip, "no frames"):
             peers.from_bench({**BENCH, "stream": None})
 

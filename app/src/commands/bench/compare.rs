@@ -105,7 +105,7 @@ impl Comparison {
         let starts = [before, now].map(|f| f.cold_start);
         if starts_alike(starts) {
             comparison.add("cold start", "ms", starts.map(|start| Some(start.total_ms)), false);
-            let beyond = starts.map(|start| Some(start.beyond_reading_ms).filter(|ms| *ms > 0.0));
+            let beyond = starts.map(|start| Some(start.beyond_reading_ms));
             comparison.add_beyond("beyond reading", "ms", beyond, START_CHANCE_MS);
         }
         comparison
@@ -174,6 +174,11 @@ mod tests {
         comparison.add_beyond("CPU per frame", "ms", [Some(0.4), Some(0.8)], 0.5);
         assert!(!comparison.is_slower(), "{comparison}");
         comparison.add_beyond("CPU per frame", "ms", [Some(0.4), Some(1.0)], 0.5);
+        assert!(comparison.is_slower() && comparison.lines.pop().is_some() && !comparison.is_slower());
+        // A start that took less than reading the files alone.
+        comparison.add_beyond("beyond reading", "ms", [Some(-200.0), Some(90.0)], 300.0);
+        assert!(!comparison.is_slower(), "{comparison}");
+        comparison.add_beyond("beyond reading", "ms", [Some(-200.0), Some(150.0)], 300.0);
         assert!(comparison.is_slower() && comparison.lines.pop().is_some() && !comparison.is_slower());
         comparison.add("decode", "ms", [Some(10.0), Some(11.1)], true);
         assert!(comparison.is_slower());

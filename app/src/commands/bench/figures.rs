@@ -9,7 +9,7 @@ use super::parts::Row;
 use super::stats::Spread;
 
 /// Version of the JSON.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Everything that was measured. Times are in milliseconds, GFLOP and GB are 10⁹.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,11 +71,11 @@ pub struct Setup {
 /// From the program's start to the first picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
-    /// Reading the files of weights from end to end, before they are loaded; 0 where they are in the program.
+    /// Reading the files of weights from end to end and nothing else, from where the start reads them: no part of the
+    /// start but what it is measured by. 0 where they are in the program.
     #[serde(default)]
     pub read_ms: f64,
-    /// Whether the system dropped them from memory again after that: then loading reads them from the disk, and
-    /// `read_ms` is no part of the start but what it is measured by.
+    /// Whether that is the disk, as the system was made to drop them from memory; memory, where it was not.
     #[serde(default)]
     pub has_cold_files: bool,
     /// Bytes of those files.
@@ -94,9 +94,9 @@ pub struct ColdStart {
     #[serde(default)]
     pub text_encoder_ms: f64,
     pub first_frame_ms: f64,
-    /// All of it, with `read_ms` unless files were cold.
+    /// All of it.
     pub total_ms: f64,
-    /// What the start takes longer than reading the files.
+    /// What the start takes longer than reading the files: less than 0 where it does so while the disk is read.
     #[serde(default)]
     pub beyond_reading_ms: f64,
     /// Of loading, compiling and the prompt: reading, converting, packing and uploading weights.

@@ -215,7 +215,7 @@ fn ceilings(figures: &Figures) -> String {
 fn cold_start(figures: &Figures) -> String {
     let ColdStart { read_ms, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, total_ms, .. } =
         figures.cold_start;
-    let reading = ["read the files", "beside it: read the files from the disk"];
+    let reading = ["beside it: read the files from memory", "beside it: read the files from the disk"];
     let steps = [
         (reading[usize::from(figures.cold_start.has_cold_files)], read_ms),
         ("open the device", open_ms),

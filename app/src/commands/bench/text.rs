@@ -177,17 +177,19 @@ fn cold_start(cold: &ColdStart, out: &mut String) {
     let ColdStart { read_ms, read_bytes, open_ms, load_ms, compile_ms, prompt_ms, first_frame_ms, .. } =
         *cold;
     let megabytes = read_bytes as f64 / 1e6;
-    let reading = format!("read {read_ms:.0} ({megabytes:.0} MB at {:.0} MB/s)", megabytes / read_ms * 1e3);
-    let [read, alone] = match (read_bytes, cold.has_cold_files) {
-        (0, _) => [String::new(), String::new()],
-        (_, false) => [reading + " + ", String::new()],
-        (_, true) => [String::new(), format!("; from the disk alone: {reading}")],
+    let place = if cold.has_cold_files { "the disk" } else { "memory" };
+    let alone = match read_bytes {
+        0 => String::new(),
+        _ => {
+            let rate = megabytes / read_ms * 1e3;
+            format!("; reading alone, from {place}: {read_ms:.0} ({megabytes:.0} MB at {rate:.0} MB/s)")
+        }
     };
     let [total, weights, kernels] = [cold.total_ms, cold.weights_ms, cold.kernels_ms];
     line(
         out,
         &format!(
-            "cold start: {total:.0} ms = {read}open {open_ms:.0} + load {load_ms:.0} + compile {compile_ms:.0} + \
+            "cold start: {total:.0} ms = open {open_ms:.0} + load {load_ms:.0} + compile {compile_ms:.0} + \
              prompt {prompt_ms:.0} + first frame {first_frame_ms:.0}{alone}"
         ),
     );
