@@ -84,11 +84,22 @@ pub fn on_tiers(
     record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
     check: impl Fn(Tier, &[f32]),
 ) {
-    on_tiers_in(None, inputs, weights, record, check);
+    on_tiers_in(Ways::default(), inputs, weights, record, check);
 }
 
-/// [`on_tiers`] with the weights of products as bytes, at least one product's, in the first `ways`: each is a kernel
-/// more to compile, and how a tile is shared out has little to do with how weights are stored.
+/// [`on_tiers`] in the first `ways`: each is a kernel more to compile, and how a tile is shared out has little to do
+/// with how tensors are stored.
+pub fn some_on_tiers(
+    ways: usize,
+    inputs: &[(&str, &[f32])],
+    weights: &[(&str, &[f32])],
+    record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
+    check: impl Fn(Tier, &[f32]),
+) {
+    on_tiers_in(Ways { most: ways, ..Ways::default() }, inputs, weights, record, check);
+}
+
+/// [`some_on_tiers`] with the weights of products as bytes, at least one product's.
 pub fn int8_on_tiers(
     ways: usize,
     inputs: &[(&str, &[f32])],
@@ -96,12 +107,26 @@ pub fn int8_on_tiers(
     record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
     check: impl Fn(Tier, &[f32]),
 ) {
-    on_tiers_in(Some(ways), inputs, weights, record, check);
+    on_tiers_in(Ways { most: ways, has_bytes: true }, inputs, weights, record, check);
 }
 
-/// Both: with weights as bytes in so many ways, or as they are in all.
+/// In which ways a plan runs.
+#[derive(Debug, Clone, Copy)]
+struct Ways {
+    /// How many of them.
+    most: usize,
+    /// With the weights of products as bytes.
+    has_bytes: bool,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { most: usize::MAX, has_bytes: false }
+    }
+}
+
 fn on_tiers_in(
-    int8_ways: Option<usize>,
+    ways: Ways,
     inputs: &[(&str, &[f32])],
     weights: &[(&str, &[f32])],
     record: impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
@@ -109,7 +134,7 @@ fn on_tiers_in(
 ) {
     let inputs: Vec<_> = inputs.iter().map(|(name, values)| (*name, Values::Floats(values))).collect();
     for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, int8_ways) {
+        for (shape, dtype, bytes) in run(gpu, &inputs, weights, &record, ways) {
             check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
         }
     }
@@ -122,7 +147,7 @@ pub fn words_on_tiers(
     check: impl Fn(Tier, &[u32]),
 ) {
     for gpu in devices() {
-        for (_, _, bytes) in run(gpu, inputs, &[], &record, None) {
+        for (_, _, bytes) in run(gpu, inputs, &[], &record, Ways::default()) {
             check(gpu.target().tier, &bytemuck::pod_collect_to_vec(&bytes));
         }
     }
@@ -136,7 +161,7 @@ pub fn values_on_tiers(
     check: impl Fn(Tier, &[f32]),
 ) {
     for gpu in devices() {
-        for (shape, dtype, bytes) in run(gpu, inputs, weights, &record, None) {
+        for (shape, dtype, bytes) in run(gpu, inputs, weights, &record, Ways::default()) {
             check(gpu.target().tier, &unpadded(shape, dtype, &bytes));
         }
     }
@@ -148,20 +173,20 @@ fn run(
     inputs: &[(&str, Values)],
     weights: &[(&str, &[f32])],
     record: &impl Fn(&mut PlanBuilder) -> Result<Tensor, KernelError>,
-    int8_ways: Option<usize>,
+    Ways { most, has_bytes }: Ways,
 ) -> Vec<(Shape, DType, Vec<u8>)> {
     let results = || -> Result<_, KernelError> {
         let mut plan = PlanBuilder::new(gpu.target());
         let result = record(&mut plan)?;
         plan.output(RESULT, result)?;
         let mut plan = plan.finish();
-        if int8_ways.is_some() {
+        if has_bytes {
             plan = plan.with_int8_weights();
             assert!(plan.weights.iter().any(|weight| weight.dtype == DType::I8), "no bytes:\n{plan}");
         }
         let weights = Weights(weights.iter().copied().collect());
         let mut results = Vec::new();
-        for plan in ways(&plan).take(int8_ways.unwrap_or(usize::MAX)) {
+        for plan in ways(&plan).take(most) {
             let executable = Executable::new(gpu, plan, &weights, &WeightCache::default(), &[])?;
             for (name, values) in inputs {
                 let tensor = executable.tensor(name)?;
