@@ -10,11 +10,16 @@
 {{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
 {{ tile.memory(tile_rows) }}
 {% set scratch = "sh_b" %}
+{% set step = 4 %}
+{% set split_quads = tile_rows * 16 // threads %}
 {% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
 {% endif %}
 {% if has_statistics %}
 {% include "shared/statistics.wgsl" %}
+{% endif %}
+{% if splits > 1 %}
+{% include "shared/split.wgsl" %}
 {% endif %}
 {% set weight_row = "(4u * phase + tap)" if has_phases else "tap" %}
 
@@ -22,7 +27,12 @@
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row_group = locate(group.x + group.z * p.row_groups);
     let first_row = row_group * {{ tile_rows }}u;
-    let quad0 = group.y * 16u;
+    let column = group.y{{ " / " ~ splits ~ "u" if splits > 1 }};
+    let quad0 = column * 16u;
+{% if splits > 1 %}
+    let slice = group.y % {{ splits }}u;
+    tile_number = (group.x + group.z * p.row_groups) * ((p.out_quads + 15u) / 16u) + column;
+{% endif %}
     let ty = local / 16u;
     let tx = local % 16u;
     let quads = p.quads1 + p.quads2;
@@ -43,11 +53,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let pixel{{ r }} = u32(max(source{{ r }}, 0));
 {% endfor %}
         let weight_row = {{ weight_row }} * quads * 4u;
-{{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "pixel", "inside", "weight_row", norm) }}
+{{ tile.reduce(tile_rows, threads, splits, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "pixel", "inside", "weight_row", norm) }}
     }
 {% if has_shortcut %}
     let shortcut_row = {{ taps }}u * quads * 4u;
-{{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
+{{ tile.reduce(tile_rows, threads, splits, x_dtype, w_dtype, "shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
 {% endif %}
-{{ tile.finish(tile_rows, threads, w_dtype, norm, has_statistics) }}
+{{ tile.finish(tile_rows, threads, splits, w_dtype, norm, has_statistics) }}
 }

@@ -6,18 +6,28 @@
 {% include "shared/product.wgsl" %}
 {{ tile.memory(tile_rows) }}
 {% set scratch = "sh_b" %}
+{% set step = 4 %}
+{% set split_quads = tile_rows * 16 // threads %}
 {% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
 {% endif %}
 {% if has_statistics %}
 {% include "shared/statistics.wgsl" %}
 {% endif %}
+{% if splits > 1 %}
+{% include "shared/split.wgsl" %}
+{% endif %}
 
 @compute @workgroup_size({{ threads }})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row_group = group.x + group.z * p.row_groups;
     let first_row = row_group * {{ tile_rows }}u;
-    let quad0 = group.y * 16u;
+    let column = group.y{{ " / " ~ splits ~ "u" if splits > 1 }};
+    let quad0 = column * 16u;
+{% if splits > 1 %}
+    let slice = group.y % {{ splits }}u;
+    tile_number = (group.x + group.z * p.row_groups) * ((p.out_quads + 15u) / 16u) + column;
+{% endif %}
     let ty = local / 16u;
     let tx = local % 16u;
     // N is padded to whole tiles of 16 quads.
@@ -37,6 +47,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {% endfor %}
 {% endif %}
 {{ tile.declare(tile_rows, threads) }}
-{{ tile.reduce(tile_rows, threads, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "row", "", "0u", norm) }}
-{{ tile.finish(tile_rows, threads, w_dtype, norm, has_statistics) }}
+{{ tile.reduce(tile_rows, threads, splits, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "row", "", "0u", norm) }}
+{{ tile.finish(tile_rows, threads, splits, w_dtype, norm, has_statistics) }}
 }

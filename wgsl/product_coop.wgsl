@@ -23,6 +23,8 @@ diagnostic(off, derivative_uniformity);
 {% set c_pitch = 64 %}
 {% set scratch = "sh_c" if has_vectors else "sh_scratch" %}
 {% set threads = 256 %}
+{% set step = 8 %}
+{% set split_quads = tile_rows // 64 * (tile_columns // 64) * 4 %}
 var<workgroup> sh_a: {{ coop.memory("f16", tile_rows * a_pitch, has_vectors) }};
 var<workgroup> sh_b: {{ coop.memory("f16", 32 * b_pitch, has_vectors) }};
 var<workgroup> sh_c: {{ coop.memory("f32", 64 * c_pitch, has_vectors) }};
@@ -38,13 +40,21 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 {% if has_statistics %}
 {% include "shared/statistics.wgsl" %}
 {% endif %}
+{% if splits > 1 %}
+{% include "shared/split.wgsl" %}
+{% endif %}
 
 {#- Adds the products of all quads of `first` and, joined behind it, `second`. Row r of this invocation is
-    `row ~ r`, read where `inside ~ r` holds, or always. -#}
+    `row ~ r`, read where `inside ~ r` holds, or always. Of several splits, those of this workgroup's slice. -#}
 {% macro reduce(first, quads1, second, quads2, row, inside, weight_row, norm) %}
 {% set open = "normalised(q, " if norm == "group" else "" %}
 {% set close = ")" if norm == "group" else "" %}
-    for (var q0 = 0u; q0 < {{ quads1 }} + {{ quads2 }}; q0 += 8u) {
+{% set all = quads1 ~ " + " ~ quads2 %}
+{% if splits > 1 %}
+    for (var q0 = slice * slice_of({{ all }}); q0 < min({{ all }}, (slice + 1u) * slice_of({{ all }})); q0 += 8u) {
+{% else %}
+    for (var q0 = 0u; q0 < {{ all }}; q0 += 8u) {
+{% endif %}
         let q = q0 + local % 8u;
         workgroupBarrier();
 {% for r in range(tile_rows // 32) %}
@@ -102,17 +112,11 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 {% endfor %}
 {% endmacro %}
 
-{#- Stores 64x64 of the tile, by way of workgroup memory: what follows the sum is done by invocations. -#}
-{% macro finish_part(down, right) %}
-    workgroupBarrier();
-{% for i in range(rows_of) %}
-{% for j in range(columns_of) %}
-    if ((own_row + {{ i * t }}u) / 64u == {{ down }}u && (own_column + {{ j * t }}u) / 64u == {{ right }}u) {
-        coopStoreT(c{{ i }}_{{ j }}, {{ coop.place("sh_c", "(own_row + " ~ i * t ~ "u) % 64u * " ~ c_pitch ~ "u + (own_column + " ~ j * t ~ "u) % 64u", c_pitch, has_vectors) }});
-    }
-{% endfor %}
-{% endfor %}
-    workgroupBarrier();
+{#- Stores 64x64 of the tile: what follows the sum is done by invocations. -#}
+{% macro finish_part(part) %}
+{% set down = part // (tile_columns // 64) %}
+{% set right = part % (tile_columns // 64) %}
+{{ coop.gather_part(part, tile_columns // 64, [rows_of, columns_of], t, c_pitch, has_vectors) if splits == 1 }}
     {
         let quad = quad0 + {{ right * 16 }}u + local % 16u;
         let bias0 = bias_at(quad);
@@ -124,8 +128,9 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 {% endif %}
 {% for i in range(4) %}
         let row_of{{ i }} = {{ down * 64 }}u + local / 16u * 4u + {{ i }}u;
-        let at{{ i }} = row_of{{ i }} % 64u * {{ c_pitch }}u + local % 16u * 4u;
-        var sum{{ i }} = {{ coop.quad("sh_c", "at" ~ i, has_vectors) }}{{ " * scale" if w_dtype == "i8" else "" }};
+        let at{{ i }} = {{ coop.own_quad(i, c_pitch) }};
+{% set sum = coop.quad("sh_c", "at" ~ i, has_vectors) if splits == 1 else "whole_sum(" ~ (part * 4 + i) ~ "u, local)" %}
+        var sum{{ i }} = {{ sum }}{{ " * scale" if w_dtype == "i8" }};
 {% if norm == "layer" %}
         sum{{ i }} = (sum{{ i }} - sh_rows[row_of{{ i }}].x * column_sums) * sh_rows[row_of{{ i }}].y;
 {% endif %}
@@ -133,31 +138,26 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 {% endfor %}
 {% if has_statistics %}
         if (first_row + {{ down * 64 }}u < p.m) {
-            collect(local, row_tile * {{ tile_rows // 64 }}u + {{ down }}u, group.y * {{ tile_columns // 64 }}u + {{ right }}u, v0, v1, v2, v3);
+            collect(local, row_tile * {{ tile_rows // 64 }}u + {{ down }}u, column * {{ tile_columns // 64 }}u + {{ right }}u, v0, v1, v2, v3);
         }
 {% endif %}
     }
 {% endmacro %}
 
-{#- Mean and factor of every row, where rows are normalised over their channels. -#}
-{% macro statistics_of_rows() %}
-{% if norm == "layer" %}
-{% for r in range(tile_rows // 32) %}
-    workgroupBarrier();
-    {{ scratch }}[local] = vec4<f32>(sums{{ r }}, 0.0, 0.0);
-    workgroupBarrier();
-    if (local % 8u == 0u) {
-        var total = vec4<f32>(0.0);
-        for (var i = 0u; i < 8u; i++) {
-            total += {{ scratch }}[local + i];
-        }
-        let mean = total.x / f32(p.quads1 * 4u);
-        let variance = total.y / f32(p.quads1 * 4u) - mean * mean;
-        // Products are of the values themselves: the mean, too.
-        sh_rows[{{ r * 32 }}u + local / 8u] = vec2<f32>(mean + shift{{ r }}, 1.0 / sqrt(max(variance, 0.0) + p.eps));
-    }
+{#- Leaves the sums of this slice of the tile, and goes on in the last one to be done only. -#}
+{% macro leave_parts() %}
+{% for part in range(split_quads // 4) %}
+{{ coop.gather_part(part, tile_columns // 64, [rows_of, columns_of], t, c_pitch, has_vectors) }}
+{% for i in range(4) %}
+    let at{{ part }}_{{ i }} = {{ coop.own_quad(i, c_pitch) }};
+    leave_sum(slice, {{ part * 4 + i }}u, local, {{ coop.quad("sh_c", "at" ~ part ~ "_" ~ i, has_vectors) }});
 {% endfor %}
-{% endif %}
+{% endfor %}
+    count_slice(local);
+    if (workgroupUniformLoad(&sh_is_last) == 0u) {
+        return;
+    }
+    storageBarrier();
 {% endmacro %}
 
 @compute @workgroup_size(256)
@@ -168,7 +168,12 @@ fn main(
 ) {
     let row_tile = {{ "locate(group.x + group.z * p.row_groups)" if has_windows else "group.x + group.z * p.row_groups" }};
     let first_row = row_tile * {{ tile_rows }}u;
-    let quad0 = group.y * {{ tile_columns // 4 }}u;
+    let column = group.y{{ " / " ~ splits ~ "u" if splits > 1 }};
+    let quad0 = column * {{ tile_columns // 4 }}u;
+{% if splits > 1 %}
+    let slice = group.y % {{ splits }}u;
+    tile_number = (group.x + group.z * p.row_groups) * ((p.out_quads + {{ tile_columns // 4 - 1 }}u) / {{ tile_columns // 4 }}u) + column;
+{% endif %}
     let own_row = subgroup / {{ subgroup_columns }}u * {{ rows_of * t }}u;
     let own_column = subgroup % {{ subgroup_columns }}u * {{ columns_of * t }}u;
     let weight_quads = (p.out_quads + {{ tile_columns // 4 - 1 }}u) / {{ tile_columns // 4 }}u * {{ tile_columns // 4 }}u;
@@ -209,10 +214,9 @@ fn main(
     let shortcut_row = {{ taps }}u * (p.quads1 + p.quads2) * 4u;
 {{ reduce("shortcut", "p.shortcut_quads1", "shortcut2" if has_shortcut2 else "", "p.shortcut_quads2", "row", "", "shortcut_row", "none") }}
 {% endif %}
-{{ statistics_of_rows() }}
-{% for down in range(tile_rows // 64) %}
-{% for right in range(tile_columns // 64) %}
-{{ finish_part(down, right) }}
-{% endfor %}
+{{ coop.statistics_of_rows(tile_rows, scratch) if norm == "layer" }}
+{{ leave_parts() if splits > 1 }}
+{% for part in range(split_quads // 4) %}
+{{ finish_part(part) }}
 {% endfor %}
 }

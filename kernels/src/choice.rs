@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::memory;
 use crate::plan::{Dispatch, Operand, Plan, Variant};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
@@ -110,8 +111,13 @@ impl Plan {
             .iter()
             .filter_map(|(ix, choices)| Some((*ix, choices.named(tuning.get(&choices.class)?)?)))
             .collect();
+        let has_changed = !chosen.is_empty();
         for (dispatch, candidate) in chosen {
             self.choose(dispatch, candidate);
+        }
+        if has_changed {
+            // Some candidates bind memory that others do without.
+            self.memory = memory::plan(&self.values, &self.dispatches);
         }
         self.drop_unused_weights();
         self

@@ -9,7 +9,8 @@ use dreamglass_kernels::{
 
 use crate::harness::Random;
 
-struct Noise;
+/// Small random weights, by their names.
+pub struct Noise;
 
 impl WeightSource for Noise {
     fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {

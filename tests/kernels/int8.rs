@@ -39,7 +39,16 @@ fn bound(terms: usize, size: f64, y: f64, out: DType) -> f64 {
 
 #[test]
 fn linear_layers_match_what_their_bytes_stand_for() {
-    let shapes = [[1, 64, 8], [2, 320, 64], [31, 100, 31], [33, 68, 65], [64, 128, 129], [77, 72, 200]];
+    // The last is long enough for slices.
+    let shapes = [
+        [1, 64, 8],
+        [2, 320, 64],
+        [31, 100, 31],
+        [33, 68, 65],
+        [64, 128, 129],
+        [77, 72, 200],
+        [20, 1100, 66],
+    ];
     for (number, [m, k, n]) in shapes.into_iter().enumerate() {
         let mut random = Random::new(700 + number as u64);
         let (x, w) = (random.halves(m * k), weights(&mut random, n, k));

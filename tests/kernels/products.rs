@@ -54,6 +54,10 @@ fn cases() -> Vec<Case> {
         Case { fused: true, ..case([1, 3, 17, 20], 0, 2, 3, 1) },
         Case { fused: true, ..case([1, 8, 8, 96], 32, 64, 1, 1) },
         case([1, 8, 9, 20], 0, 12, 1, 2),
+        // Long enough for slices.
+        case([1, 9, 8, 116], 0, 65, 3, 1),
+        Case { fused: true, ..case([2, 5, 7, 72], 48, 36, 3, 1) },
+        Case { upsample: Some([6, 10]), ..case([1, 3, 5, 260], 0, 20, 3, 1) },
     ]
 }
 
@@ -153,8 +157,9 @@ fn convolutions_match_f64() {
                 inputs.extend([("time", data.time.as_slice()), ("residual", data.residual.as_slice())]);
             }
             let want = expected(case, &data, dtype);
-            // What follows the sum has little to do with how a tile is shared out.
-            let ways = if dtype == DType::F16 && !case.fused { usize::MAX } else { 1 };
+            // What follows the sum has little to do with how a tile is shared out, unless slices are put together.
+            let has_ways = !case.fused || (case.x.c + case.c2) * case.kernel * case.kernel >= 1024;
+            let ways = if dtype == DType::F16 && has_ways { usize::MAX } else { 1 };
             some_on_tiers(
                 ways,
                 &inputs,
@@ -175,8 +180,8 @@ fn check(what: &str, got: &[f32], want: &[(f64, f64)]) {
     }
 }
 
-/// Rows, inputs and outputs.
-const LINEAR: [[u32; 3]; 7] = [
+/// Rows, inputs and outputs; the last are long enough for slices, the second of them for eight with a rest.
+const LINEAR: [[u32; 3]; 9] = [
     [1, 4, 4],
     [2, 320, 64],
     [31, 33, 31],
@@ -184,6 +189,8 @@ const LINEAR: [[u32; 3]; 7] = [
     [33, 36, 65],
     [64, 128, 128],
     [77, 48, 100],
+    [65, 1100, 68],
+    [5, 4142, 70],
 ];
 
 #[test]

@@ -4,11 +4,14 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dreamglass_kernels::choice::Tuning;
+use dreamglass_kernels::exec::{Executable, WeightCache};
+use dreamglass_kernels::gpu::{Gpu, GpuOptions};
 use dreamglass_kernels::ops::{Attention, Conv2d, Linear};
 use dreamglass_kernels::tune::{Job, Timing};
-use dreamglass_kernels::{DType, KernelError, Param, Plan, PlanBuilder, Shape, Target};
+use dreamglass_kernels::{DType, KernelError, Param, Plan, PlanBuilder, Shape, Target, Tier};
 
-use crate::harness::own_device;
+use crate::checks::Noise;
+use crate::harness::{Random, own_device};
 
 /// Time since the first call.
 fn clock() -> Duration {
@@ -115,4 +118,58 @@ fn unknown_choices_change_nothing_and_weights_follow_the_candidate() {
     // And back again.
     tuning.set(&*class, &*plan.choices[&0].candidates[0].name);
     assert_eq!(tuned.tuned(&tuning).dispatches, plan.dispatches);
+}
+
+/// A convolution whose reduction is long beside what it makes, on the tier of GPUs.
+fn long_convolution() -> (Gpu, Plan) {
+    let options = GpuOptions { runtime_checks: true, tier: Some(Tier::Tile), ..GpuOptions::default() };
+    let gpu = Gpu::open(&options).unwrap_or_else(|e| panic!("these tests need an adapter: {e}"));
+    let record = || -> Result<Plan, KernelError> {
+        let mut plan = PlanBuilder::new(gpu.target());
+        let x = plan.input("x", Shape::new(1, 4, 4, 256), DType::F16);
+        let y = Conv2d::new(x, Param::new("long.weight", &[160, 256, 3, 3])).record(&mut plan)?;
+        plan.output("y", y)?;
+        Ok(plan.finish())
+    };
+    let plan = record().unwrap_or_else(|e| panic!("{e}"));
+    (gpu, plan)
+}
+
+#[test]
+fn slices_of_a_reduction_are_timed_like_other_ways() {
+    let (gpu, plan) = long_convolution();
+    let job = Job::of([&plan]).remove(0);
+    let outcome = match job.measure(&gpu, clock, &|| false) {
+        Ok(Some(outcome)) => outcome,
+        other => panic!("{other:?}"),
+    };
+    // 2304 values: two and four slices of 512 and more.
+    let slices = |count: &str| outcome.timings.iter().filter(|(name, _)| name.ends_with(count)).count();
+    assert!(slices(" in 2") > 0 && slices(" in 4") > 0 && slices(" in 8") == 0, "{outcome:?}");
+    for (name, timing) in &outcome.timings {
+        assert!(matches!(timing, Timing::Took(_) | Timing::Behind(_)), "{name}: {timing}");
+    }
+    assert!(!outcome.timings[0].0.contains(" in "), "{outcome:?}");
+}
+
+/// Whichever workgroup is the last to be done, slices are added up in their order.
+#[test]
+fn slices_are_added_up_to_the_same_bits_every_time() {
+    let (gpu, plan) = long_convolution();
+    let mut tuning = Tuning::default();
+    let choices = &plan.choices[&0];
+    let cut = choices.candidates.iter().rev().find(|c| c.name.ends_with(" in 4"));
+    tuning.set(&*choices.class, &*cut.unwrap_or_else(|| panic!("{choices:?}")).name);
+    let runs = || -> Result<Vec<Vec<u8>>, KernelError> {
+        let plan = plan.clone().tuned(&tuning);
+        let executable = Executable::new(&gpu, plan, &Noise, &WeightCache::default(), &[])?;
+        executable.tensor("x")?.write_f32(&Random::new(5).halves(4 * 4 * 256))?;
+        let run = || {
+            executable.run()?;
+            executable.tensor("y")?.read_raw()
+        };
+        (0..100).map(|_| run()).collect()
+    };
+    let runs = runs().unwrap_or_else(|e| panic!("{e}"));
+    assert!(runs[0].iter().any(|byte| *byte != 0) && runs.iter().all(|run| *run == runs[0]));
 }

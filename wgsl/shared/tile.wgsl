@@ -39,12 +39,18 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 
 {#- Adds the products of all quads of `first` and, joined behind it, `second` ("" where there is none). Row r of this
     invocation is `row ~ r`, read where `inside ~ r` holds, or always; `weight_row` is the weight's row of the first
-    quad; scales of bytes take up as many words as four rows do before the first. Norms as in `Matmul::variant`: of groups as shared/norm.wgsl, of layers from the row's `shift`, summed up. -#}
-{% macro reduce(tile_rows, threads, x_dtype, w_dtype, first, quads1, second, quads2, row, inside, weight_row, norm) %}
+    quad; scales of bytes take up as many words as four rows do before the first. Norms as in `Matmul::variant`: of groups as shared/norm.wgsl, of layers from the row's `shift`, summed up.
+    Of several `splits`, this workgroup adds those of its `slice` as in shared/split.wgsl. -#}
+{% macro reduce(tile_rows, threads, splits, x_dtype, w_dtype, first, quads1, second, quads2, row, inside, weight_row, norm) %}
 {% set open = "normalised(q, " if norm == "group" else "" %}
 {% set close = ")" if norm == "group" else "" %}
 {% set first_row = "4u + " if w_dtype == "i8" else "" %}
-    for (var q0 = 0u; q0 < {{ quads1 }} + {{ quads2 }}; q0 += 4u) {
+{% set all = quads1 ~ " + " ~ quads2 %}
+{% if splits > 1 %}
+    for (var q0 = slice * slice_of({{ all }}); q0 < min({{ all }}, (slice + 1u) * slice_of({{ all }})); q0 += 4u) {
+{% else %}
+    for (var q0 = 0u; q0 < {{ all }}; q0 += 4u) {
+{% endif %}
         let q = q0 + local % 4u;
 {% for r in range(tile_rows * 4 // threads) %}
 {% set guard = inside ~ r ~ " && " if inside else "" %}
@@ -74,10 +80,23 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
     }
 {% endmacro %}
 
-{#- Stores the tile, row quad by row quad; where the rows are normalised over their channels, each invocation
+{#- Stores the tile, row quad by row quad, with the sums of all `splits` in it; where the rows are normalised over their channels, each invocation
     brings `sum ~ r` and `squares ~ r` of its quarter of each of its rows, from the row's shift. -#}
-{% macro finish(tile_rows, threads, w_dtype, norm, has_statistics) %}
+{% macro finish(tile_rows, threads, splits, w_dtype, norm, has_statistics) %}
 {% set rows = tile_rows * 16 // threads %}
+{% if splits > 1 %}
+{% for i in range(rows) %}
+    leave_sum(slice, {{ i }}u, local, acc{{ i }});
+{% endfor %}
+    count_slice(local);
+    if (workgroupUniformLoad(&sh_is_last) == 0u) {
+        return;
+    }
+    storageBarrier();
+{% for i in range(rows) %}
+    acc{{ i }} = whole_sum({{ i }}u, local);
+{% endfor %}
+{% endif %}
     let quad = quad0 + tx;
     let bias0 = bias_at(quad);
 {% if w_dtype == "i8" %}
@@ -107,7 +126,7 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 {% endfor %}
 {% if has_statistics %}
     if (first_row < p.m) {
-        collect(local, row_group, group.y, v0, v1, v2, v3);
+        collect(local, row_group, column, v0, v1, v2, v3);
     }
 {% endif %}
 {% endmacro %}

@@ -291,6 +291,14 @@ pub(crate) fn variants() -> Vec<Variant> {
             Conv2d { stride: 2, weight: Param::new("w1", &[12, 8, 1, 1]), ..plain }.record(plan)?;
             normed(plan, x, out)?;
             strips(plan, x)?;
+            if dtype == out {
+                // Long enough for slices, before a doubling and without one.
+                let x = plan.input("long", Shape::new(1, 8, 8, 256), dtype);
+                let product = Conv2d::new(x, Param::new("w6", &[64, 256, 3, 3]));
+                let product = Conv2d { statistics: true, ..product };
+                product.clone().record(plan)?;
+                Conv2d { upsample: Some([16, 16]), ..product }.record(plan)?;
+            }
         }
         Ok(())
     })

@@ -144,6 +144,13 @@ pub(crate) fn variants() -> Vec<Variant> {
             };
             let product = Linear { norm: Some(norm), ..Linear::new(x, Param::new("w7", &[64, 64])) };
             Linear { out_dtype: Some(out), ..product }.record(plan)?;
+            if dtype == out {
+                // Long enough for slices.
+                let x = plan.input("long", Shape::tokens(1, 64, 1024), dtype);
+                let product = Linear::new(x, Param::new("w8", &[64, 1024]));
+                Linear { statistics: true, ..product.clone() }.record(plan)?;
+                product.record(plan)?;
+            }
         }
         Ok(())
     })

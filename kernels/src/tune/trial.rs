@@ -140,12 +140,14 @@ fn plan(gpu: &Gpu, job: &Job, candidate: &Candidate) -> Result<(crate::Plan, Vec
     let mut builder = PlanBuilder::new(gpu.target());
     let (mut candidate, mut written) = (candidate.clone(), Vec::new());
     let mut outputs = Vec::new();
-    for (_, bound, is_written) in &mut candidate.bindings {
+    for (binding, bound, is_written) in &mut candidate.bindings {
         let Bound::Tensor(id) = bound else { continue };
         let (shape, dtype) = job.values[id];
         let tensor = match (dtype, *is_written) {
             (DType::U32, _) => builder.counters(shape.c),
             (_, false) => builder.input(&name(*id), shape, dtype),
+            // Not every candidate has them, and they are nothing that others could be compared with.
+            (_, true) if *binding == "sums" => builder.slot(shape, dtype),
             (_, true) => {
                 written.push(name(*id));
                 let tensor = builder.slot(shape, dtype);

@@ -16,6 +16,13 @@ const ENOUGH: u32 = 96;
 /// read less of workgroup memory for each product.
 const TILES: [[u32; 2]; 4] = [[TILE, 256], [TILE, 128], [32, 128], [128, 256]];
 
+/// Into how many slices a reduction may be cut.
+const SPLITS: [u32; 3] = [2, 4, 8];
+/// Shortest slice: what each leaves behind and reads again has to be little beside it.
+const SLICE: u32 = 512;
+/// Storage buffers of the widest product with a cut reduction.
+const SPLIT_BUFFERS: u32 = 12;
+
 /// What a workgroup computes at a time, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocking {
@@ -23,8 +30,8 @@ pub(super) enum Blocking {
     Narrow { threads: u32, pixels: u32 },
     /// Register tiles of a subgroup.
     Lane { lanes: u32, rows_per_lane: u32, quads: u32 },
-    /// Tiles of `rows` x 64 in workgroup memory.
-    Tile { rows: u32, threads: u32 },
+    /// Tiles of `rows` x 64 in workgroup memory, each shared by `splits` workgroups.
+    Tile { rows: u32, threads: u32, splits: u32 },
     /// Tiles on matrix units.
     Matrices(Tiling),
 }
@@ -39,6 +46,8 @@ pub(super) struct Tiling {
     matrices: Matrices,
     /// Subgroups below and beside one another.
     subgroups: [u32; 2],
+    /// Workgroups that share the reduction of a tile.
+    splits: u32,
 }
 
 impl fmt::Display for Blocking {
@@ -46,10 +55,14 @@ impl fmt::Display for Blocking {
         match self {
             Self::Narrow { threads, pixels } => write!(f, "narrow {pixels} by {threads}"),
             Self::Lane { lanes, .. } => write!(f, "lane {}x{} by {lanes}", self.rows(), self.columns()),
-            Self::Tile { rows, threads } => write!(f, "tile {rows}x{TILE} by {threads}"),
+            Self::Tile { rows, threads, .. } => write!(f, "tile {rows}x{TILE} by {threads}"),
             Self::Matrices(Tiling { rows, columns, subgroups: [below, beside], .. }) => {
                 write!(f, "matrices {rows}x{columns} by {below}x{beside}")
             }
+        }?;
+        match self.splits() {
+            1 => Ok(()),
+            splits => write!(f, " in {splits}"),
         }
     }
 }
@@ -72,6 +85,20 @@ impl Blocking {
             Self::Matrices(tiling) => tiling.columns,
         }
     }
+    /// Workgroups that share the reduction of a tile.
+    pub(super) fn splits(&self) -> u32 {
+        match self {
+            Self::Tile { splits, .. } | Self::Matrices(Tiling { splits, .. }) => *splits,
+            Self::Narrow { .. } | Self::Lane { .. } => 1,
+        }
+    }
+    fn in_splits(self, splits: u32) -> Self {
+        match self {
+            Self::Tile { rows, threads, .. } => Self::Tile { rows, threads, splits },
+            Self::Matrices(tiling) => Self::Matrices(Tiling { splits, ..tiling }),
+            Self::Narrow { .. } | Self::Lane { .. } => self,
+        }
+    }
     pub(super) fn stem(&self, form: Form) -> &'static str {
         match (self, form) {
             (Self::Matrices(_), _) => "product_coop",
@@ -92,13 +119,16 @@ impl Blocking {
             Self::Lane { lanes, rows_per_lane, quads } => {
                 vec![("lanes", *lanes), ("quads", *quads), ("rows_per_lane", *rows_per_lane)]
             }
-            Self::Tile { rows, threads } => vec![("tile_rows", *rows), ("threads", *threads)],
-            Self::Matrices(Tiling { rows, columns, matrices, subgroups }) => vec![
+            Self::Tile { rows, threads, splits } => {
+                vec![("tile_rows", *rows), ("threads", *threads), ("splits", *splits)]
+            }
+            Self::Matrices(Tiling { rows, columns, matrices, subgroups, splits }) => vec![
                 ("fragment", matrices.fragment),
                 ("tile_rows", *rows),
                 ("tile_columns", *columns),
                 ("subgroup_rows", subgroups[0]),
                 ("subgroup_columns", subgroups[1]),
+                ("splits", *splits),
             ],
         };
         let mut defines: Vec<_> = numbers.into_iter().map(|(name, n)| (name, Define::U32(n))).collect();
@@ -129,15 +159,32 @@ impl Matmul {
             }
             (_, Tier::Lane) => self.lane_blockings(target),
             (_, Tier::Tile) => {
-                let tiles = TILES.into_iter().map(|[rows, threads]| Blocking::Tile { rows, threads });
+                let tile = |[rows, threads]: [u32; 2]| Blocking::Tile { rows, threads, splits: 1 };
                 // Statistics are collected by 256 invocations with four rows of a tile of 64 each.
-                let can_collect = |b: &Blocking| {
-                    fusion.statistics.is_none() || *b == Blocking::Tile { rows: TILE, threads: 256 }
-                };
-                let matrices = self.tilings(target).into_iter().map(Blocking::Matrices);
-                matrices.chain(tiles.filter(can_collect)).filter(|b| self.stays_in_rows(b, fusion)).collect()
+                let can_collect = |b: &Blocking| fusion.statistics.is_none() || *b == tile(TILES[0]);
+                let matrices: Vec<Blocking> =
+                    self.tilings(target).into_iter().map(Blocking::Matrices).collect();
+                let smallest = matrices.iter().min_by_key(|b| b.rows() * b.columns()).copied();
+                let cut = [smallest, Some(tile(TILES[0]))].into_iter().flatten();
+                let cut: Vec<Blocking> = cut.flat_map(|b| self.cut(target, b, fusion)).collect();
+                let tiles = TILES.into_iter().map(tile).filter(can_collect);
+                let all = matrices.into_iter().chain(tiles).chain(cut);
+                all.filter(|b| self.stays_in_rows(b, fusion)).collect()
             }
         }
+    }
+
+    /// `blocking` with its reduction cut into slices: too few tiles keep a GPU busy that way, if it is long enough.
+    /// Never the first guess: what it gains and whether differs from device to device.
+    fn cut(&self, target: Target, blocking: Blocking, fusion: &Fusion) -> impl Iterator<Item = Blocking> {
+        let tiles = self.phases()
+            * self.rows().div_ceil(blocking.rows())
+            * self.columns().div_ceil(blocking.columns());
+        // Rows are normalised by sums over all of a row.
+        let can_be = fusion.layer_norm.is_none() && target.max_storage_buffers >= SPLIT_BUFFERS;
+        let length = (self.x.shape.c + self.x2.map_or(0, |x2| x2.shape.c)) * self.taps;
+        let fits = move |splits: u32| can_be && length / splits >= SLICE && tiles * splits < 2 * ENOUGH;
+        SPLITS.into_iter().filter(move |splits| fits(*splits)).map(move |splits| blocking.in_splits(splits))
     }
 
     /// Whether a tile meets one batch row only, where that matters: groups are normalised and counted row by row.
@@ -186,7 +233,7 @@ impl Matmul {
                     beside.into_iter().map(move |b| [subgroups / b, b]).filter(move |[down, right]| {
                         rows % (down * matrices.fragment) == 0 && columns % (right * matrices.fragment) == 0
                     });
-                shared.take(2).map(move |subgroups| Tiling { rows, columns, matrices, subgroups })
+                shared.take(2).map(move |subgroups| Tiling { rows, columns, matrices, subgroups, splits: 1 })
             })
             .collect();
         let is_enough = |t: &Tiling| {

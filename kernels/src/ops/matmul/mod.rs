@@ -93,7 +93,9 @@ impl Matmul {
         let into = self.strip.as_ref().and_then(|strip| strip.into);
         let y = into.map_or_else(|| plan.slot(self.out, self.out_dtype), |(y, _)| y);
         let blockings = self.blockings(plan.target(), &fusion);
-        let candidates = blockings.into_iter().map(|b| self.candidate(plan, b, y, &fusion)).collect();
+        let mut candidates: Vec<Candidate> =
+            blockings.iter().map(|b| self.candidate(plan, *b, y, &fusion)).collect();
+        self.bind_slices(plan, &blockings, &fusion, &mut candidates);
         if let Some(statistics) = fusion.statistics {
             plan.set_statistics(y, statistics);
         }
@@ -117,7 +119,34 @@ impl Matmul {
             variant: self.variant(target, blocking, fusion),
             bindings: self.bindings(target, columns, y, fusion),
             immediates: self.immediates(row_groups, row_tiles, n_padded, fusion),
-            grid: [row_groups, self.columns().div_ceil(columns), folds],
+            grid: [row_groups, self.columns().div_ceil(columns) * blocking.splits(), folds],
+        }
+    }
+
+    /// Gives the candidates whose reduction is cut memory for the sums of their slices, and counters of those that
+    /// are done.
+    fn bind_slices(
+        &self,
+        plan: &mut PlanBuilder,
+        blockings: &[Blocking],
+        fusion: &Fusion,
+        candidates: &mut [Candidate],
+    ) {
+        let cut = || blockings.iter().enumerate().filter(|(_, blocking)| blocking.splits() > 1);
+        let slices = |candidate: &Candidate| candidate.grid.iter().product::<u32>();
+        let words = cut().map(|(ix, b)| slices(&candidates[ix]) * b.rows() * b.columns()).max();
+        let tiles = cut().map(|(ix, b)| slices(&candidates[ix]) / b.splits()).max();
+        let (Some(words), Some(tiles)) = (words, tiles) else { return };
+        let sums = plan.slot(Shape::vector(1, words), DType::F32);
+        // Those of statistics come first.
+        let before = if fusion.statistics.is_some() { self.out.n * self.out.c.div_ceil(TILE) } else { 0 };
+        let counters = plan.counters(before + tiles);
+        for (ix, _) in cut() {
+            let bindings = &mut candidates[ix].bindings;
+            bindings.push(("sums", sums.into(), true));
+            if fusion.statistics.is_none() {
+                bindings.push(("counters", counters.into(), true));
+            }
         }
     }
 
