@@ -121,8 +121,8 @@ fn unknown_choices_change_nothing_and_weights_follow_the_candidate() {
 }
 
 /// A convolution whose reduction is long beside what it makes, on the tier of GPUs.
-fn long_convolution() -> (Gpu, Plan) {
-    let options = GpuOptions { runtime_checks: true, tier: Some(Tier::Tile), ..GpuOptions::default() };
+fn long_convolution(runtime_checks: bool) -> (Gpu, Plan) {
+    let options = GpuOptions { runtime_checks, tier: Some(Tier::Tile), ..GpuOptions::default() };
     let gpu = Gpu::open(&options).unwrap_or_else(|e| panic!("these tests need an adapter: {e}"));
     let record = || -> Result<Plan, KernelError> {
         let mut plan = PlanBuilder::new(gpu.target());
@@ -137,7 +137,7 @@ fn long_convolution() -> (Gpu, Plan) {
 
 #[test]
 fn slices_of_a_reduction_are_timed_like_other_ways() {
-    let (gpu, plan) = long_convolution();
+    let (gpu, plan) = long_convolution(true);
     let job = Job::of([&plan]).remove(0);
     let outcome = match job.measure(&gpu, clock, &|| false) {
         Ok(Some(outcome)) => outcome,
@@ -152,10 +152,9 @@ fn slices_of_a_reduction_are_timed_like_other_ways() {
     assert!(!outcome.timings[0].0.contains(" in "), "{outcome:?}");
 }
 
-/// Whichever workgroup is the last to be done, slices are added up in their order.
-#[test]
-fn slices_are_added_up_to_the_same_bits_every_time() {
-    let (gpu, plan) = long_convolution();
+/// What a hundred runs of [`long_convolution`] in four slices give.
+fn sliced(runtime_checks: bool) -> Vec<Vec<u8>> {
+    let (gpu, plan) = long_convolution(runtime_checks);
     let mut tuning = Tuning::default();
     let choices = &plan.choices[&0];
     let cut = choices.candidates.iter().rev().find(|c| c.name.ends_with(" in 4"));
@@ -170,6 +169,13 @@ fn slices_are_added_up_to_the_same_bits_every_time() {
         };
         (0..100).map(|_| run()).collect()
     };
-    let runs = runs().unwrap_or_else(|e| panic!("{e}"));
+    runs().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Whichever workgroup is the last to be done, slices are added up in their order; with the shaders' runtime checks and
+/// without.
+#[test]
+fn slices_are_added_up_to_the_same_bits_every_time() {
+    let runs = [true, false].map(sliced).concat();
     assert!(runs[0].iter().any(|byte| *byte != 0) && runs.iter().all(|run| *run == runs[0]));
 }
