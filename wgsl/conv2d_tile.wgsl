@@ -11,6 +11,7 @@
 {{ tile.memory(tile_rows) }}
 {% set scratch = "sh_b" %}
 {% set step = 4 %}
+{% set tile_quads = 16 %}
 {% set split_quads = tile_rows * 16 // threads %}
 {% if norm == "group" %}
 {% include "shared/norm.wgsl" %}
@@ -27,12 +28,8 @@
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row_group = locate(group.x + group.z * p.row_groups);
     let first_row = row_group * {{ tile_rows }}u;
-    let column = group.y{{ " / " ~ splits ~ "u" if splits > 1 }};
+    let column = {{ "column_of_slice(group)" if splits > 1 else "group.y" }};
     let quad0 = column * 16u;
-{% if splits > 1 %}
-    let slice = group.y % {{ splits }}u;
-    tile_number = (group.x + group.z * p.row_groups) * ((p.out_quads + 15u) / 16u) + column;
-{% endif %}
     let ty = local / 16u;
     let tx = local % 16u;
     let quads = p.quads1 + p.quads2;

@@ -24,7 +24,11 @@ diagnostic(off, derivative_uniformity);
 {% set scratch = "sh_c" if has_vectors else "sh_scratch" %}
 {% set threads = 256 %}
 {% set step = 8 %}
-{% set split_quads = tile_rows // 64 * (tile_columns // 64) * 4 %}
+{% set tile_quads = tile_columns // 4 %}
+{# Of 64x64, four quads an invocation each. #}
+{% set parts = tile_rows // 64 * (tile_columns // 64) %}
+{% set split_quads = 4 * parts %}
+{% set slice = "(group.y % " ~ splits ~ "u)" %}
 var<workgroup> sh_a: {{ coop.memory("f16", tile_rows * a_pitch, has_vectors) }};
 var<workgroup> sh_b: {{ coop.memory("f16", 32 * b_pitch, has_vectors) }};
 var<workgroup> sh_c: {{ coop.memory("f32", 64 * c_pitch, has_vectors) }};
@@ -51,7 +55,7 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 {% set close = ")" if norm == "group" else "" %}
 {% set all = quads1 ~ " + " ~ quads2 %}
 {% if splits > 1 %}
-    for (var q0 = slice * slice_of({{ all }}); q0 < min({{ all }}, (slice + 1u) * slice_of({{ all }})); q0 += 8u) {
+    for (var q0 = {{ slice }} * slice_of({{ all }}); q0 < min({{ all }}, ({{ slice }} + 1u) * slice_of({{ all }})); q0 += 8u) {
 {% else %}
     for (var q0 = 0u; q0 < {{ all }}; q0 += 8u) {
 {% endif %}
@@ -146,11 +150,11 @@ var<workgroup> sh_rows: array<vec2<f32>, {{ tile_rows }}>;
 
 {#- Leaves the sums of this slice of the tile, and goes on in the last one to be done only. -#}
 {% macro leave_parts() %}
-{% for part in range(split_quads // 4) %}
+{% for part in range(parts) %}
 {{ coop.gather_part(part, tile_columns // 64, [rows_of, columns_of], t, c_pitch, has_vectors) }}
 {% for i in range(4) %}
     let at{{ part }}_{{ i }} = {{ coop.own_quad(i, c_pitch) }};
-    leave_sum(slice, {{ part * 4 + i }}u, local, {{ coop.quad("sh_c", "at" ~ part ~ "_" ~ i, has_vectors) }});
+    leave_sum({{ slice }}, {{ part * 4 + i }}u, local, {{ coop.quad("sh_c", "at" ~ part ~ "_" ~ i, has_vectors) }});
 {% endfor %}
 {% endfor %}
     count_slice(local);
@@ -168,12 +172,8 @@ fn main(
 ) {
     let row_tile = {{ "locate(group.x + group.z * p.row_groups)" if has_windows else "group.x + group.z * p.row_groups" }};
     let first_row = row_tile * {{ tile_rows }}u;
-    let column = group.y{{ " / " ~ splits ~ "u" if splits > 1 }};
-    let quad0 = column * {{ tile_columns // 4 }}u;
-{% if splits > 1 %}
-    let slice = group.y % {{ splits }}u;
-    tile_number = (group.x + group.z * p.row_groups) * ((p.out_quads + {{ tile_columns // 4 - 1 }}u) / {{ tile_columns // 4 }}u) + column;
-{% endif %}
+    let column = {{ "column_of_slice(group)" if splits > 1 else "group.y" }};
+    let quad0 = column * {{ tile_quads }}u;
     let own_row = subgroup / {{ subgroup_columns }}u * {{ rows_of * t }}u;
     let own_column = subgroup % {{ subgroup_columns }}u * {{ columns_of * t }}u;
     let weight_quads = (p.out_quads + {{ tile_columns // 4 - 1 }}u) / {{ tile_columns // 4 }}u * {{ tile_columns // 4 }}u;
@@ -216,7 +216,7 @@ fn main(
 {% endif %}
 {{ coop.statistics_of_rows(tile_rows, scratch) if norm == "layer" }}
 {{ leave_parts() if splits > 1 }}
-{% for part in range(split_quads // 4) %}
+{% for part in range(parts) %}
 {{ finish_part(part) }}
 {% endfor %}
 }

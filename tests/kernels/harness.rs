@@ -11,6 +11,8 @@ use dreamglass_kernels::{DType, KernelError, Plan, PlanBuilder, Shape, Tensor, T
 
 /// NaN as f32 and as two halves; the second differs in every byte that may be wrong.
 const POISONS: [u32; 2] = [0xffff_ffff, 0x7fc0_7e00];
+/// As many ways to run a plan as there are.
+pub const EVERY_WAY: usize = usize::MAX;
 /// Name of the plan's output.
 const RESULT: &str = "result";
 
@@ -121,7 +123,7 @@ struct Ways {
 
 impl Default for Ways {
     fn default() -> Self {
-        Self { most: usize::MAX, has_bytes: false }
+        Self { most: EVERY_WAY, has_bytes: false }
     }
 }
 

@@ -8,14 +8,11 @@ use dreamglass_kernels::reference::quantisation::int8;
 use dreamglass_kernels::reference::{conv2d, geglu, gemm, group_norm, layer_norm};
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Target, Tensor};
 
-use crate::harness::{Random, assert_close, int8_on_tiers, rounding, to_f64};
+use crate::harness::{EVERY_WAY, Random, assert_close, int8_on_tiers, rounding, to_f64};
 
 const F16: DType = DType::F16;
 const F32: DType = DType::F32;
 const STORAGES: [(DType, DType); 4] = [(F32, F32), (F16, F16), (F32, F16), (F16, F32)];
-
-/// As many as there are.
-const EVERY_WAY: usize = usize::MAX;
 
 /// What a plain weight `[O, row]` is as bytes.
 fn kept(w: &[f32], row: usize) -> Vec<f64> {

@@ -4,7 +4,7 @@ use dreamglass_kernels::ops::{Activation, Conv2d, Linear};
 use dreamglass_kernels::reference::{conv2d as conv_reference, gemm as gemm_reference};
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Tensor, Tier};
 
-use crate::harness::{Random, some_on_tiers};
+use crate::harness::{EVERY_WAY, Random, some_on_tiers};
 
 /// `|err| ≤ K·2⁻²⁴·Σ|terms|` for f32 accumulation in any order, `2⁻¹⁰·|y|` for rounding the
 /// result to f16 (2⁻¹¹ would be exact rounding; drivers may truncate) and one subnormal.
@@ -159,7 +159,7 @@ fn convolutions_match_f64() {
             let want = expected(case, &data, dtype);
             // What follows the sum has little to do with how a tile is shared out, unless slices are put together.
             let has_ways = !case.fused || (case.x.c + case.c2) * case.kernel * case.kernel >= 1024;
-            let ways = if dtype == DType::F16 && has_ways { usize::MAX } else { 1 };
+            let ways = if dtype == DType::F16 && has_ways { EVERY_WAY } else { 1 };
             some_on_tiers(
                 ways,
                 &inputs,
@@ -212,7 +212,7 @@ fn linear_layers_match_f64() {
                 let x = plan.input("x", Shape::tokens(1, m, k), dtype);
                 Linear { out_dtype: Some(out), ..Linear::new(x, Param::new("w", &[n, k])) }.record(plan)
             };
-            let ways = if (dtype, out) == (DType::F16, DType::F16) { usize::MAX } else { 1 };
+            let ways = if (dtype, out) == (DType::F16, DType::F16) { EVERY_WAY } else { 1 };
             some_on_tiers(ways, &[("x", &x)], &[("w", &w)], record, |tier: Tier, got: &[f32]| {
                 check(&format!("linear {m}x{k}x{n} {dtype}->{out} {tier:?}"), got, &want);
             });

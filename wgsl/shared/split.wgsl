@@ -1,7 +1,7 @@
 {#- Include: a tile whose reduction several workgroups share, a slice of the channels each. They leave their sums in
     memory, and the last to be done adds up all slices in their order: the same bits whoever that is. Needs
-    shared/product.wgsl, `step` (slices are so many quads of channels, or a multiple), `split_quads` (of sums an
-    invocation has) and `threads`. -#}
+    shared/product.wgsl, `step` (slices are so many quads of channels, or a multiple), `tile_quads` (of columns),
+    `split_quads` (of sums an invocation has) and `threads`. Slice s of a tile is workgroup `group.y % splits == s`. -#}
 // [tiles, slices, quads, 4, invocations]. Atomic, so that one workgroup sees what others wrote.
 @group(0) @binding(14) var<storage, read_write> sums: array<atomic<u32>>;
 {% if not has_statistics %}
@@ -12,6 +12,13 @@ var<workgroup> sh_is_last: u32;
 // Of the tile, among all.
 var<private> tile_number: u32;
 
+// Which column of tiles a workgroup shares, after setting its tile's number. Once, at the beginning.
+fn column_of_slice(group: vec3<u32>) -> u32 {
+    let column = group.y / {{ splits }}u;
+    let columns = (p.out_quads + {{ tile_quads - 1 }}u) / {{ tile_quads }}u;
+    tile_number = (group.x + group.z * p.row_groups) * columns + column;
+    return column;
+}
 // Quads of each slice: the last may have fewer, or none.
 fn slice_of(quads: u32) -> u32 {
     return (quads + {{ splits * step - 1 }}u) / {{ splits * step }}u * {{ step }}u;

@@ -40,14 +40,15 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 {#- Adds the products of all quads of `first` and, joined behind it, `second` ("" where there is none). Row r of this
     invocation is `row ~ r`, read where `inside ~ r` holds, or always; `weight_row` is the weight's row of the first
     quad; scales of bytes take up as many words as four rows do before the first. Norms as in `Matmul::variant`: of groups as shared/norm.wgsl, of layers from the row's `shift`, summed up.
-    Of several `splits`, this workgroup adds those of its `slice` as in shared/split.wgsl. -#}
+    Of several `splits`, this workgroup adds those of its slice, as in shared/split.wgsl. -#}
 {% macro reduce(tile_rows, threads, splits, x_dtype, w_dtype, first, quads1, second, quads2, row, inside, weight_row, norm) %}
 {% set open = "normalised(q, " if norm == "group" else "" %}
 {% set close = ")" if norm == "group" else "" %}
 {% set first_row = "4u + " if w_dtype == "i8" else "" %}
 {% set all = quads1 ~ " + " ~ quads2 %}
 {% if splits > 1 %}
-    for (var q0 = slice * slice_of({{ all }}); q0 < min({{ all }}, (slice + 1u) * slice_of({{ all }})); q0 += 4u) {
+{% set slice = "(group.y % " ~ splits ~ "u)" %}
+    for (var q0 = {{ slice }} * slice_of({{ all }}); q0 < min({{ all }}, ({{ slice }} + 1u) * slice_of({{ all }})); q0 += 4u) {
 {% else %}
     for (var q0 = 0u; q0 < {{ all }}; q0 += 4u) {
 {% endif %}
@@ -86,7 +87,7 @@ var<workgroup> sh_b: array<vec4<f32>, 256>;
 {% set rows = tile_rows * 16 // threads %}
 {% if splits > 1 %}
 {% for i in range(rows) %}
-    leave_sum(slice, {{ i }}u, local, acc{{ i }});
+    leave_sum(group.y % {{ splits }}u, {{ i }}u, local, acc{{ i }});
 {% endfor %}
     count_slice(local);
     if (workgroupUniformLoad(&sh_is_last) == 0u) {
