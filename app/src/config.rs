@@ -11,6 +11,7 @@ use crate::failure::bad_input;
 use crate::model::Looks;
 use crate::preset::{self, Configuration, Preset};
 use crate::tuning_file::TuningFile;
+use crate::workers;
 
 /// Short side of the result where neither the user nor the model says one.
 const DEFAULT_SIDE: u32 = 512;
@@ -150,8 +151,12 @@ pub fn open_gpu(adapter: &AdapterChoice) -> Result<Gpu> {
 /// The same, with kernels of `tier` instead of the adapter's own.
 pub fn open_gpu_as(adapter: &AdapterChoice, tier: Option<Tier>) -> Result<Gpu> {
     let options = GpuOptions { adapter: adapter.clone(), tier, ..Default::default() };
+    let before = workers::threads();
     let gpu = Gpu::open_with(&options, DiskCache::kernels())
         .context("cannot open a device (`dreamglass devices` lists them)")?;
+    if gpu.summary().is_software && workers::spread(&before) {
+        tracing::info!("each of its threads has a processor of its own");
+    }
     tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
     if gpu.is_warm() {
         tracing::info!("kernels of an earlier run were found");

@@ -22,6 +22,7 @@ mod sink;
 mod source;
 mod tuning_file;
 mod web;
+mod workers;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -131,6 +131,36 @@ fn on_loopback_it_is_open_and_ends_with_its_files_finished() {
 }
 
 /// Waits until the answer to `GET path` has `word` in it.
+/// llvmpipe has as many threads for compute as there are processors.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_of_a_cpu_adapter_have_a_processor_each() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(folder.path(), &["--bind", "127.0.0.1:0"]);
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
+    let task = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some((fs::read_to_string(path.join("comm")).ok()?, allowed.trim().to_string()))
+    };
+    let tasks: Vec<(String, String)> = tasks.filter_map(task).collect();
+    server.end();
+    let drawing = tasks.iter().filter(|(name, _)| name.starts_with("llvmpipe-")).count();
+    if drawing != processors || processors == 1 {
+        eprintln!("skipped: {drawing} threads of llvmpipe on {processors} processors");
+        return;
+    }
+    let mut own: Vec<&String> =
+        tasks.iter().map(|(_, on)| on).filter(|on| on.parse::<u32>().is_ok()).collect();
+    own.sort();
+    own.dedup();
+    assert_eq!(own.len(), processors, "{tasks:?}");
+    let free = tasks.iter().filter(|(_, on)| on.parse::<u32>().is_err()).count();
+    assert_eq!(tasks.len() - free, processors, "others are bound, too: {tasks:?}");
+}
+
 fn until(server: &Server, path: &str, word: &str) -> String {
     for _ in 0..600 {
         let answer = server.get(&server.place, path);
