@@ -154,10 +154,10 @@ pub fn open_gpu_as(adapter: &AdapterChoice, tier: Option<Tier>) -> Result<Gpu> {
     let before = workers::threads();
     let gpu = Gpu::open_with(&options, DiskCache::kernels())
         .context("cannot open a device (`dreamglass devices` lists them)")?;
+    tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
     if gpu.summary().is_software && workers::spread(&before) {
         tracing::info!("each of its threads has a processor of its own");
     }
-    tracing::info!("device: {} ({})", gpu.summary().name, gpu.summary().backend);
     if gpu.is_warm() {
         tracing::info!("kernels of an earlier run were found");
     }
