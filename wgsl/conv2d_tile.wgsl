@@ -45,9 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {{ tile.declare(tile_rows, threads) }}
     for (var tap = 0u; tap < {{ taps }}u; tap++) {
 {% for r in range(tile_rows * 4 // threads) %}
-        let source{{ r }} = source_pixel(corner{{ r }}, tap);
-        let inside{{ r }} = source{{ r }} >= 0;
-        let pixel{{ r }} = u32(max(source{{ r }}, 0));
+{{ pixel.source(r, "source_pixel(corner" ~ r ~ ", tap)") }}
 {% endfor %}
         let weight_row = {{ weight_row }} * quads * 4u;
 {{ tile.reduce(tile_rows, threads, splits, x_dtype, w_dtype, "x", "p.quads1", "x2" if has_x2 else "", "p.quads2", "pixel", "inside", "weight_row", norm) }}

@@ -3,7 +3,7 @@
 use crate::error::KernelError;
 use crate::exec::{Executable, WeightCache};
 use crate::gpu::{AdapterSummary, Gpu, GpuOptions};
-use crate::ops::{Attention, Linear};
+use crate::ops::{Attention, Conv2d, Linear};
 use crate::plan::PlanBuilder;
 use crate::target::{Matrices, Tier};
 use crate::tensor::{Columns, DType, Shape, Tensor};
@@ -11,6 +11,10 @@ use crate::weight::{Param, WeightSource};
 
 /// Rows, outputs and inputs of products that lead to a tile of each size.
 const PRODUCTS: [[u32; 3]; 3] = [[70, 64, 72], [4096, 192, 40], [3072, 512, 32]];
+
+/// Lines, columns and channels of the picture that is convolved, two tiles of 64 pixels, and channels of the result.
+const PICTURE: [u32; 3] = [4, 32, 40];
+const OUTPUTS: u32 = 64;
 
 /// Tokens and channels of the one head of the attention.
 const TOKENS: u32 = 75;
@@ -83,7 +87,7 @@ impl WeightSource for Values {
     }
 }
 
-/// Multiplies with each kind of tile, attends, and compares with the host.
+/// Multiplies with each kind of tile, convolves, attends, and compares with the host.
 ///
 /// # Errors
 /// What went wrong, or [`KernelError::Unsupported`] naming the first value that is not what it should be.
@@ -100,6 +104,7 @@ pub(crate) fn self_test(gpu: &Gpu) -> Result<(), KernelError> {
             compare(gpu, what, terms.sum(), y[at as usize])?;
         }
     }
+    convolve(gpu)?;
     let y = run(gpu, Shape::tokens(1, TOKENS, 3 * WIDTH), |plan, x| {
         let part = |index| Columns { tensor: x, offset: index * WIDTH, c: WIDTH };
         Attention::new(part(0), part(1), part(2), 1).record(plan)
@@ -110,6 +115,27 @@ pub(crate) fn self_test(gpu: &Gpu) -> Result<(), KernelError> {
             let what = || format!("attention of {TOKENS}x{WIDTH} at {query}, {column}");
             compare(gpu, what, expected[column as usize], y[(query * WIDTH + column) as usize])?;
         }
+    }
+    Ok(())
+}
+
+/// Convolves in tiles that fetch what they see once.
+fn convolve(gpu: &Gpu) -> Result<(), KernelError> {
+    let [h, w, c] = PICTURE;
+    let y = run(gpu, Shape::new(1, h, w, c), |plan, x| {
+        Conv2d::new(x, Param::new("w", &[OUTPUTS, c, 3, 3])).record(plan)
+    })?;
+    for at in (0..h * w * OUTPUTS).step_by(97) {
+        let (row, output) = (at / OUTPUTS, at % OUTPUTS);
+        let (line, column) = (row / w, row % w);
+        let terms = (0..9 * c).filter_map(|ix| {
+            let (channel, tap) = (ix / 9, ix % 9);
+            let y = (line + tap / 3).checked_sub(1).filter(|y| *y < h)?;
+            let x = (column + tap % 3).checked_sub(1).filter(|x| *x < w)?;
+            Some(value((y * w + x) * c + channel) * value(output * 9 * c + ix + 77))
+        });
+        let what = || format!("convolution of {h}x{w}x{c} at {line}, {column}, {output}");
+        compare(gpu, what, terms.sum(), y[at as usize])?;
     }
     Ok(())
 }

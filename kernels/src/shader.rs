@@ -47,6 +47,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("shared/coop.wgsl", include_str!("../../wgsl/shared/coop.wgsl")),
     ("attention_coop.wgsl", include_str!("../../wgsl/attention_coop.wgsl")),
     ("product_coop.wgsl", include_str!("../../wgsl/product_coop.wgsl")),
+    ("conv2d_coop.wgsl", include_str!("../../wgsl/conv2d_coop.wgsl")),
     ("gemm_tile.wgsl", include_str!("../../wgsl/gemm_tile.wgsl")),
     ("conv2d_lane.wgsl", include_str!("../../wgsl/conv2d_lane.wgsl")),
     ("conv2d_narrow.wgsl", include_str!("../../wgsl/conv2d_narrow.wgsl")),

@@ -257,8 +257,12 @@ fn chains() -> Vec<Chain> {
         Chain::new([2, 8, 8, 8], 64, 16, Reader::Conv(12)),
         Chain { is_doubled: true, ..Chain::new([2, 8, 8, 4], 32, 4, Reader::Joined(64)) },
         Chain::new([3, 5, 7, 8], 32, 4, Reader::Conv(12)),
+        // Whole tiles with a halo.
+        Chain::new([2, 8, 16, 8], 64, 16, Reader::Joined(72)),
+        Chain { is_doubled: true, ..Chain::new([2, 4, 32, 4], 36, 4, Reader::Conv(64)) },
         // Long enough for slices, of a product that hands statistics on and of one with a shortcut.
         Chain::new([1, 8, 9, 116], 116, 4, Reader::Joined(36)),
+        Chain::new([1, 4, 16, 116], 116, 4, Reader::Joined(36)),
     ]
 }
 

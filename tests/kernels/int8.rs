@@ -266,6 +266,7 @@ fn convolutions_and_their_shortcuts_match_what_their_bytes_stand_for() {
         Case { has_shortcut: true, ..Case::new([1, 8, 9, 12], 0, 68) },
         Case { has_shortcut: true, ..Case::new([2, 8, 8, 8], 20, 130) },
         Case::new([1, 6, 5, 12], 0, 189),
+        Case { has_shortcut: true, ..Case::new([2, 8, 16, 8], 20, 70) },
     ];
     cases.iter().enumerate().for_each(|(number, case)| assert_convolution(number, case));
 }
@@ -314,7 +315,9 @@ fn doubled(x: &[f32], shape: Shape, sixteen: &[f64], o: usize) -> (Vec<f64>, Vec
 #[test]
 fn doubled_pictures_have_one_scale_for_all_phases() {
     for (number, (x, o)) in
-        [([1, 5, 7, 16], 33), ([2, 9, 8, 8], 20), ([1, 8, 8, 12], 192)].into_iter().enumerate()
+        [([1, 5, 7, 16], 33), ([2, 9, 8, 8], 20), ([1, 8, 8, 12], 192), ([1, 4, 16, 12], 72)]
+            .into_iter()
+            .enumerate()
     {
         let shape = Shape::new(x[0], x[1], x[2], x[3]);
         let mut random = Random::new(number as u64 + 950);

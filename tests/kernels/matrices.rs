@@ -39,18 +39,20 @@ fn linear(
     }
 }
 
+/// Kernel and tile of a variant.
+fn tile_of(variant: &Variant) -> (&'static str, Option<u32>, Option<u32>) {
+    let number = |name| {
+        variant.defines.iter().find_map(|(n, value)| match value {
+            Define::U32(value) if *n == name => Some(*value),
+            _ => None,
+        })
+    };
+    (variant.stem, number("tile_rows"), number("tile_columns"))
+}
+
 #[test]
 fn products_of_f16_use_matrix_units_with_tiles_that_keep_a_gpu_busy() {
-    let tile = |target, rows, o| {
-        let variants = variants(target, linear(rows, 64, o, DType::F16));
-        let number = |name| {
-            variants[0].defines.iter().find_map(|(n, value)| match value {
-                Define::U32(value) if *n == name => Some(*value),
-                _ => None,
-            })
-        };
-        (variants[0].stem, number("tile_rows"), number("tile_columns"))
-    };
+    let tile = |target, rows, o| tile_of(&variants(target, linear(rows, 64, o, DType::F16))[0]);
     let coop = |rows, columns| ("product_coop", Some(rows), Some(columns));
     assert_eq!(tile(nvidia(), 4096, 2560), coop(128, 128));
     assert_eq!(tile(nvidia(), 4096, 320), coop(128, 64));
@@ -66,6 +68,32 @@ fn products_of_f16_use_matrix_units_with_tiles_that_keep_a_gpu_busy() {
         Conv2d::new(x, Param::new("w", &[3, 64, 3, 3])).record(plan)
     });
     assert_eq!(narrow[0].stem, "conv2d_narrow");
+}
+
+#[test]
+fn convolutions_of_whole_tiles_fetch_what_they_see_once() {
+    let tile = |target, [h, w]: [u32; 2], upsample| {
+        let conv = |plan: &mut PlanBuilder| {
+            let x = plan.input("x", Shape::new(2, h, w, 64), DType::F16);
+            Conv2d { upsample, ..Conv2d::new(x, Param::new("w", &[128, 64, 3, 3])) }.record(plan)
+        };
+        tile_of(&variants(target, conv)[0])
+    };
+    let is = |stem, rows, columns| (stem, Some(rows), Some(columns));
+    assert_eq!(tile(nvidia(), [64, 128], None), is("conv2d_coop", 128, 128));
+    assert_eq!(tile(nvidia(), [64, 64], Some([128, 128])), is("conv2d_coop", 128, 128));
+    // Lines or columns of part of a tile; another resize; no room for the halo, but for the tile.
+    assert_eq!(tile(nvidia(), [68, 128], None), is("product_coop", 128, 128));
+    assert_eq!(tile(nvidia(), [64, 120], None), is("product_coop", 128, 128));
+    assert_eq!(tile(nvidia(), [64, 128], Some([64, 256])), is("product_coop", 128, 128));
+    let small = Target { max_workgroup_bytes: 38 << 10, ..nvidia() };
+    assert_eq!(tile(small, [64, 128], None), is("product_coop", 128, 128));
+    // Strided ones read every other pixel.
+    let strided = variants(nvidia(), |plan| {
+        let x = plan.input("x", Shape::new(1, 64, 64, 64), DType::F16);
+        Conv2d { stride: 2, ..Conv2d::new(x, Param::new("w", &[64, 64, 3, 3])) }.record(plan)
+    });
+    assert_eq!(strided[0].stem, "product_coop");
 }
 
 struct Noise;
@@ -91,17 +119,18 @@ fn matrix_units_compute_the_same_every_time() {
             return eprintln!("nothing to test: {why}");
         }
     };
-    let run = || -> Result<(), KernelError> {
+    let run = |[height, width]: [u32; 2], stem| -> Result<(), KernelError> {
         let mut plan = PlanBuilder::new(gpu.target());
-        let x = plan.input("x", Shape::new(1, 24, 40, 96), DType::F16);
+        let x = plan.input("x", Shape::new(1, height, width, 96), DType::F16);
         let first = Conv2d { statistics: true, ..Conv2d::new(x, Param::new("first", &[128, 96, 3, 3])) };
         let h = first.record(&mut plan)?;
         let y = Linear::new(h, Param::new("second", &[192, 128])).record(&mut plan)?;
         plan.output("y", y)?;
         let plan = plan.finish();
-        assert!(plan.dispatches.iter().all(|d| d.variant.stem == "product_coop"), "{plan}");
+        let stems: Vec<&str> = plan.dispatches.iter().map(|d| d.variant.stem).collect();
+        assert_eq!(stems, [stem, "product_coop"], "{plan}");
         let executable = Executable::new(&gpu, plan, &Noise, &WeightCache::default(), &[])?;
-        executable.tensor("x")?.write_f32(&Random::new(1).halves(24 * 40 * 96))?;
+        executable.tensor("x")?.write_f32(&Random::new(1).halves((height * width * 96) as usize))?;
         executable.run()?;
         let expected = executable.tensor("y")?.read_raw()?;
         let runs = RUNS[usize::from(gpu.summary().is_software)];
@@ -109,8 +138,10 @@ fn matrix_units_compute_the_same_every_time() {
             executable.run()?;
             assert!(executable.tensor("y")?.read_raw()? == expected, "run {run} of {runs} differs");
         }
-        eprintln!("{runs} runs alike with fragments of {}", matrices.fragment);
+        eprintln!("{runs} runs of {stem} alike with fragments of {}", matrices.fragment);
         Ok(())
     };
-    run().unwrap_or_else(|e| panic!("{e}"));
+    for (size, stem) in [([24, 40], "product_coop"), ([24, 48], "conv2d_coop")] {
+        run(size, stem).unwrap_or_else(|e| panic!("{stem}: {e}"));
+    }
 }

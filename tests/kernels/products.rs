@@ -1,6 +1,6 @@
 //! Linear layers and convolutions against f64 on real and odd shapes, both tiers.
 
-use dreamglass_kernels::ops::{Activation, Conv2d, Linear};
+use dreamglass_kernels::ops::{Activation, Conv2d, Linear, Strip};
 use dreamglass_kernels::reference::{conv2d as conv_reference, gemm as gemm_reference};
 use dreamglass_kernels::{DType, KernelError, Param, PlanBuilder, Shape, Tensor, Tier};
 
@@ -54,10 +54,18 @@ fn cases() -> Vec<Case> {
         Case { fused: true, ..case([1, 3, 17, 20], 0, 2, 3, 1) },
         Case { fused: true, ..case([1, 8, 8, 96], 32, 64, 1, 1) },
         case([1, 8, 9, 20], 0, 12, 1, 2),
+        // Pictures of whole tiles with a halo; the last of those of 64 rows only.
+        case([2, 8, 32, 36], 24, 70, 3, 1),
+        case([1, 16, 16, 68], 0, 128, 3, 1),
+        Case { fused: true, ..case([2, 4, 16, 12], 8, 36, 3, 1) },
+        Case { upsample: Some([16, 32]), ..case([2, 8, 16, 40], 0, 72, 3, 1) },
+        Case { upsample: Some([8, 64]), fused: true, ..case([2, 4, 32, 8], 12, 68, 3, 1) },
         // Long enough for slices.
         case([1, 9, 8, 116], 0, 65, 3, 1),
         Case { fused: true, ..case([2, 5, 7, 72], 48, 36, 3, 1) },
         Case { upsample: Some([6, 10]), ..case([1, 3, 5, 260], 0, 20, 3, 1) },
+        case([1, 8, 16, 76], 44, 65, 3, 1),
+        Case { upsample: Some([8, 32]), ..case([1, 4, 16, 260], 0, 20, 3, 1) },
     ]
 }
 
@@ -170,6 +178,34 @@ fn convolutions_match_f64() {
                 },
             );
         }
+    }
+}
+
+/// Rows of a result, also where they are tiles with a halo, are those of the whole.
+#[test]
+fn strips_match_f64() {
+    for (doubles, rows, number) in [(false, 3..11, 70), (true, 8..24, 71), (false, 1..4, 72)] {
+        let upsample = doubles.then_some([24, 32]);
+        let case = Case { upsample, ..case([1, 12, 16, 40], 0, 68, 3, 1) };
+        let mut random = Random::new(number);
+        let data = Data {
+            x: random.halves(case.x.elements() as usize),
+            x2: Vec::new(),
+            w: random.halves((case.out_c * case.x.c * 9) as usize),
+            bias: Vec::new(),
+            time: Vec::new(),
+            residual: Vec::new(),
+        };
+        let want = expected(&case, &data, DType::F16);
+        let row = if doubles { 32 } else { 16 } * case.out_c as usize;
+        let want = &want[rows.start as usize * row..rows.end as usize * row];
+        let record = |plan: &mut PlanBuilder| {
+            let conv = Conv2d::new(plan.input("x", case.x, DType::F16), Param::new("w", &[68, 40, 3, 3]));
+            Conv2d { upsample, strip: Some(Strip { rows: rows.clone(), into: None }), ..conv }.record(plan)
+        };
+        some_on_tiers(EVERY_WAY, &[("x", &data.x)], &[("w", &data.w)], record, |tier, got| {
+            check(&format!("rows {rows:?} {tier:?}"), got, want);
+        });
     }
 }
 

@@ -1,3 +1,4 @@
+{% import "shared/io.wgsl" as io %}
 {#- Operands of cooperative matrices in workgroup memory. Places and pitches count scalars and are multiples of
     four; the arrays hold vectors where the language can point a fragment to them. -#}
 
@@ -56,4 +57,18 @@
         sh_rows[{{ r * 32 }}u + local / 8u] = vec2<f32>(mean + shift{{ r }}, 1.0 / sqrt(max(variance, 0.0) + p.eps));
     }
 {% endfor %}
+{% endmacro %}
+
+{#- weight_quad(is_inside, row, at) -> quad `at` of the weight's row, zeros if not; a tile is `quads` wide. -#}
+{% macro weights(w_dtype, quads) %}
+{# Scales of bytes take up as many words as four rows do before the first. #}
+{% set first = "4u + " if w_dtype == "i8" else "" %}
+fn weight_quad(is_inside: bool, row: u32, at: u32) -> vec4<f16> {
+    if (is_inside) {
+        let pitch = (p.out_quads + {{ quads - 1 }}u) / {{ quads }}u * {{ quads }}u;
+        let ix = ({{ first }}row) * pitch + at;
+        return vec4<f16>({{ io.load(w_dtype, "weight", "ix") }});
+    }
+    return vec4<f16>(0.0);
+}
 {% endmacro %}

@@ -49,3 +49,9 @@ fn source_pixel(corner: vec3<i32>, tap: u32) -> i32 {
 }
 {% endif %}
 {% endmacro %}
+{#- Row r of an invocation: whether its source is inside and where, from what source_pixel said. -#}
+{% macro source(r, at) %}
+        let source{{ r }} = {{ at }};
+        let inside{{ r }} = source{{ r }} >= 0;
+        let pixel{{ r }} = u32(max(source{{ r }}, 0));
+{% endmacro %}

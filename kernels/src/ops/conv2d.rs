@@ -225,7 +225,7 @@ fn strips(plan: &mut PlanBuilder, x: Tensor) -> Result<(), KernelError> {
     let y = Conv2d { strip: strip(2..6, None), ..conv(12) }.record(plan)?;
     Conv2d { strip: strip(1..3, Some((y, 1))), ..conv(12) }.record(plan)?;
     Conv2d { strip: strip(0..2, None), stride: 2, ..conv(12) }.record(plan)?;
-    Conv2d { strip: strip(4..8, None), upsample: Some([16, 16]), ..conv(12) }.record(plan)?;
+    Conv2d { strip: strip(4..8, None), upsample: Some([16, 32]), ..conv(12) }.record(plan)?;
     Conv2d { strip: strip(4..8, None), ..conv(3) }.record(plan)?;
     Ok(())
 }
@@ -242,7 +242,7 @@ fn normed(plan: &mut PlanBuilder, x: Tensor, out: DType) -> Result<(), KernelErr
     };
     let first = Conv2d { statistics: true, ..Conv2d::new(x, weight("n0", 16, 8)) };
     let h = first.clone().record(plan)?;
-    Conv2d { upsample: Some([16, 16]), ..first.clone() }.record(plan)?;
+    Conv2d { upsample: Some([16, 32]), ..first.clone() }.record(plan)?;
     for x2 in [None, Some(h)] {
         let c = if x2.is_some() { 32 } else { 16 };
         let shortcut = Shortcut { x: h, x2, weight: Param::new("s", &[16, c]), bias: None };
@@ -266,7 +266,7 @@ pub(crate) fn variants() -> Vec<Variant> {
             (DType::F32, DType::F16),
             (DType::F16, DType::F32),
         ] {
-            let x = plan.input("x", Shape::new(1, 8, 8, 8), dtype);
+            let x = plan.input("x", Shape::new(1, 8, 16, 8), dtype);
             let time = plan.input("t", Shape::vector(1, 12), dtype);
             let plain = Conv2d::new(x, Param::new("w", &[12, 8, 3, 3]));
             let wide = Conv2d::new(x, Param::new("w2", &[12, 16, 3, 3]));
@@ -280,7 +280,7 @@ pub(crate) fn variants() -> Vec<Variant> {
             Conv2d { residual: Some(residual), activation: Activation::Relu, ..plain.clone() }
                 .record(plan)?;
             Conv2d { x2: Some(x), activation: Activation::Silu, ..wide }.record(plan)?;
-            Conv2d { upsample: Some([16, 16]), ..plain.clone() }.record(plan)?;
+            Conv2d { upsample: Some([16, 32]), ..plain.clone() }.record(plan)?;
             Conv2d { upsample: Some([15, 13]), ..plain.clone() }.record(plan)?;
             // Wide enough for two and three quads of columns a lane.
             Conv2d::new(x, Param::new("w4", &[128, 8, 3, 3])).record(plan)?;
@@ -293,11 +293,11 @@ pub(crate) fn variants() -> Vec<Variant> {
             strips(plan, x)?;
             if dtype == out {
                 // Long enough for slices, before a doubling and without one.
-                let x = plan.input("long", Shape::new(1, 8, 8, 256), dtype);
+                let x = plan.input("long", Shape::new(1, 8, 16, 256), dtype);
                 let product = Conv2d::new(x, Param::new("w6", &[64, 256, 3, 3]));
                 let product = Conv2d { statistics: true, ..product };
                 product.clone().record(plan)?;
-                Conv2d { upsample: Some([16, 16]), ..product }.record(plan)?;
+                Conv2d { upsample: Some([16, 32]), ..product }.record(plan)?;
             }
         }
         Ok(())

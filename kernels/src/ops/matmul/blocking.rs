@@ -3,15 +3,13 @@
 use std::cmp::Reverse;
 use std::fmt;
 
+use super::tiling::Tiling;
 use super::{Form, Fusion, Matmul, TILE};
 use crate::plan::Define;
-use crate::target::{Matrices, Target, Tier};
-use crate::tensor::DType;
+use crate::target::{Target, Tier};
 
-/// Invocations of a workgroup of `product_coop`.
-const THREADS: u32 = 256;
 /// Workgroups that keep a GPU busy: larger tiles read less, if enough of them are left.
-const ENOUGH: u32 = 96;
+pub(super) const ENOUGH: u32 = 96;
 /// Rows and invocations of a tile of the portable kernels, the first guess first: 4 rows an invocation, or 8, which
 /// read less of workgroup memory for each product.
 const TILES: [[u32; 2]; 4] = [[TILE, 256], [TILE, 128], [32, 128], [128, 256]];
@@ -36,28 +34,15 @@ pub(super) enum Blocking {
     Matrices(Tiling),
 }
 
-/// A tile and how its subgroups share it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tiling {
-    /// Rows of the tile: 64 or 128.
-    rows: u32,
-    /// Columns of the tile: 64 or 128.
-    columns: u32,
-    matrices: Matrices,
-    /// Subgroups below and beside one another.
-    subgroups: [u32; 2],
-    /// Workgroups that share the reduction of a tile.
-    splits: u32,
-}
-
 impl fmt::Display for Blocking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Narrow { threads, pixels } => write!(f, "narrow {pixels} by {threads}"),
             Self::Lane { lanes, .. } => write!(f, "lane {}x{} by {lanes}", self.rows(), self.columns()),
             Self::Tile { rows, threads, .. } => write!(f, "tile {rows}x{TILE} by {threads}"),
-            Self::Matrices(Tiling { rows, columns, subgroups: [below, beside], .. }) => {
-                write!(f, "matrices {rows}x{columns} by {below}x{beside}")
+            Self::Matrices(Tiling { rows, columns, subgroups: [below, beside], has_halo, .. }) => {
+                let halo = if *has_halo { " with halo" } else { "" };
+                write!(f, "matrices {rows}x{columns} by {below}x{beside}{halo}")
             }
         }?;
         match self.splits() {
@@ -101,6 +86,7 @@ impl Blocking {
     }
     pub(super) fn stem(&self, form: Form) -> &'static str {
         match (self, form) {
+            (Self::Matrices(Tiling { has_halo: true, .. }), _) => "conv2d_coop",
             (Self::Matrices(_), _) => "product_coop",
             (_, Form::Narrow) => "conv2d_narrow",
             (Self::Lane { .. }, Form::Product) => "gemm_lane",
@@ -122,7 +108,7 @@ impl Blocking {
             Self::Tile { rows, threads, splits } => {
                 vec![("tile_rows", *rows), ("threads", *threads), ("splits", *splits)]
             }
-            Self::Matrices(Tiling { rows, columns, matrices, subgroups, splits }) => vec![
+            Self::Matrices(Tiling { rows, columns, matrices, subgroups, splits, .. }) => vec![
                 ("fragment", matrices.fragment),
                 ("tile_rows", *rows),
                 ("tile_columns", *columns),
@@ -214,47 +200,4 @@ impl Matmul {
         }
         blockings
     }
-
-    /// Tiles for matrix units, where the target has them and the product is one of f16.
-    fn tilings(&self, target: Target) -> Vec<Tiling> {
-        let fits = |m: &Matrices| self.x.dtype == DType::F16 && THREADS.is_multiple_of(m.lanes.max(1));
-        let Some(matrices) = target.matrices.filter(fits) else { return Vec::new() };
-        let subgroups = THREADS / matrices.lanes;
-        let sizes = [[128, 128], [128, 64], [64, 64]].into_iter();
-        let fitting = sizes.filter(|[rows, columns]| {
-            bytes(*rows, *columns, matrices.has_vectors) <= target.max_workgroup_bytes
-        });
-        let mut tilings: Vec<Tiling> = fitting
-            .flat_map(|[rows, columns]| {
-                // Those first whose rows and columns are about as many: of two that are, the one with more rows.
-                let mut beside: Vec<u32> = (1..=subgroups).filter(|b| subgroups.is_multiple_of(*b)).collect();
-                beside.sort_by_key(|b| (b * b).max(subgroups) / (b * b).min(subgroups));
-                let shared =
-                    beside.into_iter().map(move |b| [subgroups / b, b]).filter(move |[down, right]| {
-                        rows % (down * matrices.fragment) == 0 && columns % (right * matrices.fragment) == 0
-                    });
-                shared.take(2).map(move |subgroups| Tiling { rows, columns, matrices, subgroups, splits: 1 })
-            })
-            .collect();
-        let is_enough = |t: &Tiling| {
-            let tiles = self.phases() * self.rows().div_ceil(t.rows) * self.columns().div_ceil(t.columns);
-            tiles >= ENOUGH && self.columns().is_multiple_of(t.columns)
-        };
-        // The first arrangement of the smallest tile, where none leaves enough of them.
-        let smallest = tilings
-            .iter()
-            .position(|t| Some([t.rows, t.columns]) == tilings.last().map(|t| [t.rows, t.columns]));
-        if let Some(best) = tilings.iter().position(is_enough).or(smallest) {
-            tilings[..=best].rotate_right(1);
-        }
-        tilings
-    }
-}
-
-/// Workgroup memory of the largest variant: halves of the operands with eight more a row against bank
-/// conflicts, 64x64 sums, means and factors of rows or groups, a flag. Where sums are not kept in vectors,
-/// a quad of scratch an invocation.
-fn bytes(rows: u32, columns: u32, has_vectors: bool) -> u32 {
-    let scratch = if has_vectors { 0 } else { THREADS * 16 };
-    rows * 40 * 2 + 32 * (columns + 8) * 2 + 64 * 64 * 4 + scratch + (rows * 8).max(64 * 8) + 4
 }

@@ -3,6 +3,7 @@
 mod blocking;
 mod fusion;
 mod operands;
+mod tiling;
 
 use super::conv2d::{Shortcut, Strip};
 use super::{Activation, Norm, check};
