@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use crate::counters::Lease;
 use crate::error::{KernelError, shape_error};
 use crate::gpu::{Gpu, from_wgpu};
+use crate::pages::LargePages;
 use crate::tensor::{DType, Shape};
 use crate::weight::to_bytes;
 
@@ -43,12 +44,15 @@ pub(crate) struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    /// A zeroed storage buffer of `bytes` and its guard words.
-    pub(crate) fn new(gpu: &'a Gpu, what: &str, bytes: u64) -> Result<Self, KernelError> {
+    /// A zeroed storage buffer of `bytes` and its guard words, in `pages` where they are the host's.
+    pub(crate) fn new(gpu: &'a Gpu, what: &str, bytes: u64, pages: &LargePages) -> Result<Self, KernelError> {
         let is_mapped = gpu.has_host_memory();
         let buffer = if is_mapped {
             let usage = storage_usage() | wgpu::BufferUsages::MAP_WRITE;
-            counted(gpu, create_mapped(gpu, what, storage_size(bytes), usage)?)
+            let buffer = create_mapped(gpu, what, storage_size(bytes), usage)?;
+            // For those to come: of this one, all are written to.
+            pages.ask(address(&buffer)?);
+            counted(gpu, buffer)
         } else {
             allocate(gpu, what, bytes)?
         };
@@ -85,6 +89,13 @@ pub(crate) fn write_mapped(buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> 
     let mapped = buffer.get_mapped_range_mut(range);
     mapped.map_err(|e| KernelError::Device { message: e.to_string() })?.copy_from_slice(bytes);
     Ok(())
+}
+
+/// Where a mapped buffer begins.
+fn address(buffer: &wgpu::Buffer) -> Result<usize, KernelError> {
+    let mapped = buffer.get_mapped_range_mut(..wgpu::MAP_ALIGNMENT);
+    let mut mapped = mapped.map_err(|e| KernelError::Device { message: e.to_string() })?;
+    Ok(mapped.slice(..).as_raw_element_ptr().addr().get())
 }
 
 fn counted(gpu: &Gpu, buffer: wgpu::Buffer) -> Buffer {

@@ -171,6 +171,15 @@ fn features(summary: &AdapterSummary, with_matrices: bool) -> wgpu::Features {
     wanted
 }
 
+/// Host memory in the largest pieces there are: each is asked for large pages when the first buffer is in it, which
+/// comes too late for that buffer.
+fn memory_hints(wanted: wgpu::Features) -> wgpu::MemoryHints {
+    if wanted.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS) {
+        return wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: 128 << 20..512 << 20 };
+    }
+    wgpu::MemoryHints::Performance
+}
+
 fn choose(list: &[AdapterSummary], choice: &AdapterChoice) -> Result<usize, KernelError> {
     let names = || {
         let all: Vec<String> =
@@ -271,7 +280,7 @@ impl Gpu {
             label: Some("dreamglass"),
             required_features: adapter.features() & wanted,
             required_limits: limits.clone(),
-            memory_hints: wgpu::MemoryHints::Performance,
+            memory_hints: memory_hints(wanted),
             experimental_features: matrices::experimental(matrices.is_ok()),
             ..Default::default()
         };

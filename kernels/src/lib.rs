@@ -16,6 +16,7 @@ pub mod gpu;
 mod matrices;
 pub mod memory;
 pub mod ops;
+mod pages;
 mod pipelines;
 pub mod plan;
 pub mod profile;

@@ -10,6 +10,7 @@ use std::thread;
 use crate::buffer::{Buffer, Filling, duplicate};
 use crate::error::KernelError;
 use crate::gpu::Gpu;
+use crate::pages::LargePages;
 use crate::slots::SlotPool;
 use crate::weight::{Scratch, Weight, WeightSource};
 
@@ -75,12 +76,14 @@ impl WeightCache {
         };
         let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failures = Mutex::new(Vec::new());
+        // Of this call: what is freed may be allocated once more.
+        let pages = LargePages::default();
         let work = || {
             let mut scratch = Scratch::default();
             while !has_failed.load(Ordering::Relaxed) {
                 let ix = next.fetch_add(1, Ordering::Relaxed);
                 let Some(weight) = missing.get(ix) else { return };
-                if let Err(error) = self.load_one(gpu, weight, source, &mut scratch) {
+                if let Err(error) = self.load_one(gpu, weight, source, &pages, &mut scratch) {
                     has_failed.store(true, Ordering::Relaxed);
                     failures.lock().unwrap_or_else(PoisonError::into_inner).push((ix, error));
                 }
@@ -106,9 +109,10 @@ impl WeightCache {
         gpu: &Gpu,
         weight: &Weight,
         source: &dyn WeightSource,
+        pages: &LargePages,
         scratch: &mut Scratch,
     ) -> Result<(), KernelError> {
-        let filling = Filling::new(gpu, &weight.name(), weight.bytes())?;
+        let filling = Filling::new(gpu, &weight.name(), weight.bytes(), pages)?;
         weight.pack(source, scratch, |at, bytes| filling.write(at, bytes))?;
         let buffer = filling.finish();
         if let Entry::Vacant(free) = self.known().entry(weight.clone()) {
