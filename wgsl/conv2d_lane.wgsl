@@ -1,12 +1,13 @@
 // 3x3 (or strided 1x1) convolution for CPU adapters, as an implicit matrix product over taps:
 // y[n,oy,ox,o] = act(sum_{tap,c} up(x)[n, oy*s+dy, ox*s+dx, c]*W[o,c,tap] + bias + time + shortcut + residual).
 // Behind a doubling, up(x) is not built: each of four phases of the result is a 2x2 convolution of x.
-// x [N,H,W,C1], x2 [N,H,W,C2] in quads; weight in panels [O/(4*quads*lanes)][taps][C/4][4*quads][lanes][4], with
-// the shortcut's [C'/4][4*quads][lanes][4] behind the taps of each panel.
+// x [N,H,W,C1], x2 [N,H,W,C2] in quads; weight in panels [O/(4*quads*lanes)][taps][C/4][2*quads][lanes][2][4], with
+// the shortcut's [C'/4][2*quads][lanes][2][4] behind the taps of each panel.
 // One subgroup computes {{ rows_per_lane * lanes }} pixels x {{ 4 * quads * lanes }} channels in registers, without workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/lane.wgsl" as lane %}
 {% import "shared/pixel.wgsl" as pixel %}
+{% set has_pairs = true %}
 {% include "shared/product.wgsl" %}
 {{ pixel.define(taps, has_upsample, has_phases, has_strip) }}
 {% set weight_taps = 16 if has_phases else taps %}

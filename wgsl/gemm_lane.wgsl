@@ -1,8 +1,9 @@
 // Matrix product for CPU adapters: y[m][n] = act(sum_k norm(x)[m][k]*W[n][k] + bias + residual).
-// x [M, K1] and x2 [M, K2] in quads; weight in panels [N/(4*quads*lanes)][K/4][4*quads][lanes][4].
+// x [M, K1] and x2 [M, K2] in quads; weight in panels [N/(4*quads*lanes)][K/4][2*quads][lanes][2][4].
 // One subgroup computes {{ rows_per_lane * lanes }} rows x {{ 4 * quads * lanes }} columns in registers, without workgroup memory.
 {% import "shared/io.wgsl" as io %}
 {% import "shared/lane.wgsl" as lane %}
+{% set has_pairs = true %}
 {% include "shared/product.wgsl" %}
 {% set step = 4 * quads * lanes %}
 

@@ -14,8 +14,18 @@
 {% macro multiply(rows_per_lane, lanes, quads, w_dtype) %}
 {% for c in range(quads) %}
         {
-{% for j in range(4) %}
-        let b{{ j }} = {{ io.load(w_dtype, "weight", "at + " ~ ((4 * c + j) * lanes) ~ "u + lane") }};
+{% for j in range(2) %}
+{% set pair = "at / 2u + " ~ ((2 * c + j) * lanes) ~ "u + lane" %}
+{% if w_dtype == "f16" %}
+        // One read of four words: CPU adapters take it lane by lane, which costs more than the words do.
+        let pair{{ j }} = weight[{{ pair }}];
+        let b{{ 2 * j }} = vec4<f32>(unpack2x16float(pair{{ j }}.x), unpack2x16float(pair{{ j }}.y));
+        let b{{ 2 * j + 1 }} = vec4<f32>(unpack2x16float(pair{{ j }}.z), unpack2x16float(pair{{ j }}.w));
+{% else %}
+        let pair{{ j }} = ({{ pair }}) * 2u;
+        let b{{ 2 * j }} = {{ io.load(w_dtype, "weight", "pair" ~ j) }};
+        let b{{ 2 * j + 1 }} = {{ io.load(w_dtype, "weight", "pair" ~ j ~ " + 1u") }};
+{% endif %}
 {% endfor %}
         let kx = vec4<f32>(b0.x, b1.x, b2.x, b3.x);
         let ky = vec4<f32>(b0.y, b1.y, b2.y, b3.y);

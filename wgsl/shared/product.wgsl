@@ -46,7 +46,7 @@ var<immediate> p: Params;
 {% if has_x2 %}
 @group(0) @binding(1) var<storage, read> x2: {{ io.quads(x_dtype) }};
 {% endif %}
-@group(0) @binding(2) var<storage, read> weight: {{ io.quads(w_dtype) }};
+@group(0) @binding(2) var<storage, read> weight: {{ "array<vec4<u32>>" if w_dtype == "f16" and has_pairs is defined else io.quads(w_dtype) }};
 @group(0) @binding(3) var<storage, read_write> y: {{ io.quads(out_dtype) }};
 {% if has_bias %}
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;

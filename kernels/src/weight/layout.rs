@@ -25,9 +25,9 @@ pub enum Layout {
         /// Output channels with padding.
         n_padded: u32,
     },
-    /// `[N/(lanes·columns)][K/4 of every tap and part in turn][columns][lanes][4]`: the four K values
-    /// that one lane reads as a `vec4`, lanes fastest. For subgroup kernels of CPU adapters. Sources
-    /// as in `Kn`.
+    /// `[N/(lanes·columns)][K/4 of every tap and part in turn][columns/2][lanes][2][4]`: the four K values
+    /// of two columns that one lane reads at once, lanes fastest. For subgroup kernels of CPU adapters. Sources
+    /// as in `Kn`; columns are even.
     Panels {
         /// Channels of each source of each part, unpadded.
         k: Vec<Vec<u32>>,
@@ -281,7 +281,12 @@ fn pack_panels<T: Pod>(
     let panel = taps * run;
     let is_full = block.rows.len().is_multiple_of(panel_rows) && block.channels.len() == depth.len();
     make_room(packed, block.rows.len().div_ceil(panel_rows) * panel, is_full);
-    let row_at: Vec<usize> = (0..panel_rows).map(|o| 4 * (o % columns * lanes + o / columns)).collect();
+    let row_at: Vec<usize> = (0..panel_rows)
+        .map(|o| {
+            let (lane, column) = (o / columns, o % columns);
+            4 * (2 * (column / 2 * lanes + lane) + column % 2)
+        })
+        .collect();
     let quads = quads_of(&depth, block.channels.len());
     for (rows, packed) in values.chunks(panel_rows * row).zip(packed.chunks_exact_mut(panel)) {
         for (channels, at) in &quads {

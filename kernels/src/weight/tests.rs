@@ -97,8 +97,8 @@ fn defined(layout: &Layout, shapes: &[[usize; 3]], values: &[Vec<f32>]) -> Vec<f
             let (lanes, columns) = (*lanes as usize, *columns as usize);
             for panel in 0..outer.div_ceil(lanes * columns) {
                 for quad in places(k, &taps).chunks(4) {
-                    for column in 0..columns {
-                        for lane in 0..lanes {
+                    for pair in (0..columns).step_by(2) {
+                        for (lane, column) in (0..lanes).flat_map(|lane| [(lane, pair), (lane, pair + 1)]) {
                             let o = (panel * lanes + lane) * columns + column;
                             packed.extend(quad.iter().map(|place| value(*place, o)));
                         }
@@ -238,7 +238,7 @@ fn layouts(k: &[Vec<u32>], outer: u32) -> [Layout; 4] {
     [
         Layout::Kn { k: k.clone(), n_padded: outer.next_multiple_of(4) },
         Layout::Kn { k: k.clone(), n_padded: outer.next_multiple_of(16) },
-        Layout::Panels { k: k.clone(), lanes: 8, columns: 1 },
+        Layout::Panels { k: k.clone(), lanes: 8, columns: 2 },
         Layout::Panels { k, lanes: 4, columns: 4 },
     ]
 }
