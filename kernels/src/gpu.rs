@@ -173,8 +173,8 @@ fn features(summary: &AdapterSummary, with_matrices: bool) -> wgpu::Features {
 
 /// Host memory in the largest pieces there are: each is asked for large pages when the first buffer is in it, which
 /// comes too late for that buffer.
-fn memory_hints(wanted: wgpu::Features) -> wgpu::MemoryHints {
-    if wanted.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS) {
+fn memory_hints(features: wgpu::Features) -> wgpu::MemoryHints {
+    if features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS) {
         return wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: 128 << 20..512 << 20 };
     }
     wgpu::MemoryHints::Performance
@@ -273,14 +273,14 @@ impl Gpu {
             summary.tier = tier;
         }
         let matrices = matrices::offered(&adapter, &summary, options);
-        let wanted = features(&summary, matrices.is_ok());
+        let features = adapter.features() & features(&summary, matrices.is_ok());
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("dreamglass"),
-            required_features: adapter.features() & wanted,
+            required_features: features,
             required_limits: limits.clone(),
-            memory_hints: memory_hints(wanted),
+            memory_hints: memory_hints(features),
             experimental_features: matrices::experimental(matrices.is_ok()),
             ..Default::default()
         };
