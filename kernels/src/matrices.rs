@@ -119,7 +119,7 @@ pub(crate) fn self_test(gpu: &Gpu) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Convolves in tiles that fetch what they see once.
+/// Convolves, in the smallest tiles that fetch what they see once, where there is room for them.
 fn convolve(gpu: &Gpu) -> Result<(), KernelError> {
     let [h, w, c] = PICTURE;
     let y = run(gpu, Shape::new(1, h, w, c), |plan, x| {

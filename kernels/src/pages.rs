@@ -14,7 +14,7 @@ pub(crate) struct LargePages {
 }
 
 impl LargePages {
-    /// Asks for large pages for all that is not yet written to of the allocation in which `address` lies, once.
+    /// Asks for large pages for the allocation in which `address` lies, once. What was written to before keeps its own.
     pub(crate) fn ask(&self, address: usize) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.iter().any(|range| range.contains(&address)) {
