@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test stops at the first surprise")]
 
-mod bench;
 mod broken_models;
 mod broken_pictures;
 mod devices;
@@ -15,7 +14,6 @@ mod program;
 mod pulls;
 mod serve;
 mod single;
-mod tune;
 mod verify;
 mod videos;
 #[path = "../../../tests/goldens/weights.rs"]

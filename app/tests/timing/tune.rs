@@ -38,6 +38,7 @@ fn log(model: &Path, cache: &Path) -> String {
 
 #[test]
 fn what_is_found_is_kept_and_used_until_it_is_forgotten() {
+    let _alone = crate::alone();
     let (model, cache) = (model(WHOLE), TempDir::new().unwrap());
     // Whether frames this small are slower is chance; either is said, and done.
     let path = (0..4).find_map(|_| {
@@ -86,6 +87,7 @@ fn what_is_found_is_kept_and_used_until_it_is_forgotten() {
 
 #[test]
 fn a_dry_run_keeps_nothing_and_bad_arguments_are_named() {
+    let _alone = crate::alone();
     let (model, cache) = (model(WHOLE), TempDir::new().unwrap());
     let output = tune(model.path(), cache.path(), &["--dry-run"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -103,6 +105,7 @@ fn ctrl_c_ends_it_with_what_it_found() {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
+    let _alone = crate::alone();
     let (model, cache) = (model(WHOLE), TempDir::new().unwrap());
     let mut command = dreamglass();
     command.env("DREAMGLASS_KERNEL_CACHE", cache.path()).args(["tune", "--model"]).arg(model.path());

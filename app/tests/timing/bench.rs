@@ -49,6 +49,7 @@ fn check_rows(rows: &Value, name: &str) {
 
 #[test]
 fn figures_are_complete() {
+    let _alone = crate::alone();
     let (model, folder) = (model(WHOLE), TempDir::new().unwrap());
     let files = ["--json", "a.json", "--report", "a.html", "--trace", "a.trace.json"];
     let output = bench(model.path(), folder.path(), &[&files[..], &["--frames", "12"]].concat());
@@ -103,6 +104,7 @@ fn check_rates(json: &Value) {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_start_from_the_disk_with_a_kept_prompt() {
+    let _alone = crate::alone();
     let (model, folder, cache) = (model(WHOLE), TempDir::new().unwrap(), TempDir::new().unwrap());
     let start = |more: &[&str]| {
         let mut command = dreamglass();
@@ -172,6 +174,7 @@ fn check_page(page: &str) {
 
 #[test]
 fn parts_make_up_the_whole() {
+    let _alone = crate::alone();
     let (model, folder) = (model(WHOLE), TempDir::new().unwrap());
     let ratio = || {
         let arguments = ["--json", "a.json", "--frames", "40", "--no-ceilings"];
@@ -179,7 +182,7 @@ fn parts_make_up_the_whole() {
         assert!(output.status.success(), "{}", stderr(&output));
         number(&read(folder.path().join("a.json")), "/consistency/parts_over_whole")
     };
-    // Other tests share the device, and a sum of medians is no median of sums: one run has to be calm.
+    // The machine may have other work, and a sum of medians is no median of sums: one run has to be calm.
     let is_calm = |ratios: &[f64]| ratios.iter().any(|r| (r - 1.0).abs() <= 0.05);
     let mut ratios = Vec::new();
     while !is_calm(&ratios) && ratios.len() < 8 {
@@ -190,6 +193,7 @@ fn parts_make_up_the_whole() {
 
 #[test]
 fn comparisons_end_with_a_verdict() {
+    let _alone = crate::alone();
     let (model, folder) = (model(WHOLE), TempDir::new().unwrap());
     let path = folder.path().join("a.json");
     let run = |more: &[&str]| bench(model.path(), folder.path(), &[&["--frames", "4"], more].concat());
@@ -227,6 +231,7 @@ fn comparisons_end_with_a_verdict() {
 
 #[test]
 fn the_filter_saves_a_still_stream() {
+    let _alone = crate::alone();
     let folder = TempDir::new().unwrap();
     let mut command = dreamglass();
     command.current_dir(folder.path()).args(["bench", "--size", "192x192", "--source", "still"]);
@@ -250,6 +255,7 @@ fn the_filter_saves_a_still_stream() {
 
 #[test]
 fn a_batch_of_steps_is_measured() {
+    let _alone = crate::alone();
     let (model, folder) = (model("img2img_lcm_4"), TempDir::new().unwrap());
     let batch =
         ["--steps", "4", "--batching", "throughput", "--frames", "24", "--json", "a.json", "--no-ceilings"];
@@ -268,6 +274,7 @@ fn a_batch_of_steps_is_measured() {
 
 #[test]
 fn bad_arguments() {
+    let _alone = crate::alone();
     let (model, folder) = (model(WHOLE), TempDir::new().unwrap());
     let run = |more: &[&str]| bench(model.path(), folder.path(), more);
     failed(&run(&["--source", "absent.png"]), 2, &["absent.png"]);
@@ -284,6 +291,7 @@ fn ctrl_c_keeps_the_figures_so_far() {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
+    let _alone = crate::alone();
     let (model, folder) = (model(WHOLE), TempDir::new().unwrap());
     let mut command = dreamglass();
     command.current_dir(folder.path()).args(["bench", "--prompt", "ink", "--size", "64x48", "--model"]);
