@@ -10,7 +10,7 @@
 //
 // parts: [N, chunks, 2, C] f32   weight: [C padded] f32
 // factors: [N, 1, 2, C] f32: means, then factors; zeros in the padding
-// {% if tier == "lane" %}An invocation owns a group of a batch row.{% else %}A workgroup owns a group of a batch row.{% endif %}
+// A workgroup owns a group of a batch row.
 
 struct Params {
     count: u32,     // N * groups
@@ -29,6 +29,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> factors: array<f32>;
 
+{% set tier = "tile" %}
 {% include "shared/total.wgsl" %}
 
 // Positions in a chunk.
@@ -37,12 +38,7 @@ fn positions_in(chunk: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-{% if tier == "lane" %}
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let t = 0u;
-{% else %}
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-{% endif %}
     let owned = id.x;
     if (owned >= p.count) {
         return;

@@ -25,6 +25,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("embedding.wgsl", include_str!("../../wgsl/embedding.wgsl")),
     ("group_norm_apply.wgsl", include_str!("../../wgsl/group_norm_apply.wgsl")),
     ("group_norm_combine.wgsl", include_str!("../../wgsl/group_norm_combine.wgsl")),
+    ("group_norm_lane.wgsl", include_str!("../../wgsl/group_norm_lane.wgsl")),
     ("group_norm_partial.wgsl", include_str!("../../wgsl/group_norm_partial.wgsl")),
     ("i420.wgsl", include_str!("../../wgsl/i420.wgsl")),
     ("layer_norm.wgsl", include_str!("../../wgsl/layer_norm.wgsl")),

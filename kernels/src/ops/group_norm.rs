@@ -46,6 +46,9 @@ impl GroupNorm {
     /// See [`GroupNorm`].
     pub fn record(self, plan: &mut PlanBuilder) -> Result<Tensor, KernelError> {
         let shape = self.check()?;
+        if plan.target().tier == Tier::Lane {
+            return self.record_whole(plan, shape);
+        }
         let parts = self.record_parts(plan, shape)?;
         let factors = self.record_combine(plan, shape, parts)?;
         self.record_apply(plan, shape, factors)
@@ -80,18 +83,61 @@ impl GroupNorm {
     }
 
     /// Positions in a chunk of the statistics.
-    fn span(plan: &PlanBuilder, positions: u32) -> u32 {
-        // A GPU wants many short chunks, a CPU adapter few: its second part is one lane a group.
-        let (least, most) = match plan.target().tier {
-            Tier::Tile => (32, 128),
-            Tier::Lane => (128, 16),
+    fn span(positions: u32) -> u32 {
+        // Many short chunks fill a GPU.
+        positions.div_ceil(128).max(32).min(positions)
+    }
+
+    /// Storage type and activation of the result as the templates see them.
+    fn result_defines(&self) -> [(&'static str, Define); 2] {
+        let activation = if self.silu { Activation::Silu } else { Activation::None };
+        let dtype = self.out_dtype.unwrap_or(self.x.dtype);
+        [("y_dtype", check::define(dtype)), ("activation_name", Define::Str(activation.name()))]
+    }
+
+    /// All of it in one dispatch, for CPU adapters: they have few threads, and each dispatch costs them and the
+    /// program time.
+    fn record_whole(&self, plan: &mut PlanBuilder, shape: Shape) -> Result<Tensor, KernelError> {
+        let y = plan.slot(shape, self.out_dtype.unwrap_or(self.x.dtype));
+        let layout = Layout::Vector { padded: shape.pitch() };
+        let weight = plan.weight(&self.weight, layout.clone(), DType::F32);
+        let bias = plan.weight(&self.bias, layout, DType::F32);
+        // The fewest groups that fill whole quads of channels.
+        let group_c = shape.c / self.groups;
+        let bundle = if group_c.is_multiple_of(4) {
+            group_c / 4
+        } else if group_c.is_multiple_of(2) {
+            group_c / 2
+        } else {
+            group_c
         };
-        positions.div_ceil(most).max(least).min(positions)
+        let quads = shape.pitch() / 4;
+        let mut defines = self.defines();
+        defines.extend(self.result_defines());
+        defines.push(("lanes", Define::U32(plan.target().lanes)));
+        let mut bindings = vec![
+            ("x", self.x.operand(), false),
+            ("weight", weight, false),
+            ("bias", bias, false),
+            ("y", y.operand(), true),
+        ];
+        bindings.extend(self.x2.map(|x2| ("x2", x2.operand(), false)));
+        let sizes = [bundle, group_c, shape.c, quads, self.x.shape.pitch() / 4, shape.positions()];
+        plan.dispatch(Dispatch {
+            label: "group_norm".into(),
+            variant: Variant { stem: "group_norm_lane", defines },
+            bindings,
+            immediates: [&sizes[..], &[self.eps.to_bits()]].concat(),
+            grid: [quads.div_ceil(bundle), shape.n, 1],
+            // Statistics six, as of the parts; difference, product, sum; SiLU four more.
+            flops: if self.silu { 13 } else { 9 } * shape.elements(),
+        })?;
+        Ok(y)
     }
 
     /// Mean and squared deviations of every channel in each chunk: `[N, chunks, 2, C]` f32.
     fn record_parts(&self, plan: &mut PlanBuilder, shape: Shape) -> Result<Tensor, KernelError> {
-        let span = Self::span(plan, shape.positions());
+        let span = Self::span(shape.positions());
         let chunks = shape.positions().div_ceil(span);
         let parts = plan.slot(Shape::new(shape.n, chunks, 2, shape.c), DType::F32);
         let quads = shape.pitch() / 4;
@@ -120,28 +166,20 @@ impl GroupNorm {
     ) -> Result<Tensor, KernelError> {
         let factors = plan.slot(Shape::new(shape.n, 1, 2, shape.c), DType::F32);
         let weight = plan.weight(&self.weight, Layout::Vector { padded: shape.pitch() }, DType::F32);
-        let tier = plan.target().tier;
         let count = shape.n * self.groups;
-        let grid = match tier {
-            Tier::Lane => [count.div_ceil(check::THREADS), 1, 1],
-            Tier::Tile => [count, 1, 1],
-        };
         let group_c = shape.c / self.groups;
-        let (positions, span) = (shape.positions(), Self::span(plan, shape.positions()));
+        let (positions, span) = (shape.positions(), Self::span(shape.positions()));
         let sizes = [count, self.groups, group_c, shape.c, shape.pitch(), positions, span, parts.shape.h];
         plan.dispatch(Dispatch {
             label: "group_norm combine".into(),
-            variant: Variant {
-                stem: "group_norm_combine",
-                defines: vec![("tier", Define::Str(tier.name()))],
-            },
+            variant: Variant { stem: "group_norm_combine", defines: Vec::new() },
             bindings: vec![
                 ("parts", parts.operand(), false),
                 ("weight", weight, false),
                 ("factors", factors.operand(), true),
             ],
             immediates: [&sizes[..], &[self.eps.to_bits()]].concat(),
-            grid,
+            grid: [count, 1, 1],
             // Two passes over one mean and one sum for each channel and chunk.
             flops: 9 * parts.shape.elements() / 2,
         })?;
@@ -164,10 +202,8 @@ impl GroupNorm {
         let quads = shape.pitch() / 4;
         let count = shape.n * strips * quads;
         let (grid, width) = check::cover(plan, count);
-        let activation = if self.silu { Activation::Silu } else { Activation::None };
         let mut defines = self.defines();
-        defines.push(("y_dtype", check::define(out)));
-        defines.push(("activation_name", Define::Str(activation.name())));
+        defines.extend(self.result_defines());
         let mut bindings = vec![
             ("x", self.x.operand(), false),
             ("factors", factors.operand(), false),
