@@ -103,11 +103,17 @@ fn counted(gpu: &Gpu, buffer: wgpu::Buffer) -> Buffer {
     Buffer { buffer, _lease: Arc::new(lease) }
 }
 
-/// A copy of a buffer of `bytes` in memory of its own.
-pub(crate) fn duplicate(gpu: &Gpu, what: &str, bytes: u64, buffer: &Buffer) -> Result<Buffer, KernelError> {
+/// A copy of `bytes` of a buffer, from `offset` on, in memory of their own.
+pub(crate) fn duplicate(
+    gpu: &Gpu,
+    what: &str,
+    buffer: &Buffer,
+    offset: u64,
+    bytes: u64,
+) -> Result<Buffer, KernelError> {
     let copy = allocate(gpu, what, bytes)?;
     let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, copy.size());
+    encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, copy.size() - GUARD_BYTES);
     gpu.submit(encoder.finish());
     gpu.check()?;
     Ok(copy)

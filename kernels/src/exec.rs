@@ -14,6 +14,7 @@ use crate::plan::{Dispatch, Operand, Plan, Storage};
 use crate::shader::Reflection;
 use crate::submit::Submission;
 use crate::weight::WeightSource;
+use crate::weight_cache::Placed;
 
 pub use crate::buffer::GpuTensor;
 pub use crate::weight_cache::WeightCache;
@@ -172,7 +173,7 @@ impl Executable {
         }
         Ok(true)
     }
-    fn prepare(&self, dispatch: &Dispatch, weights: &[Buffer]) -> Result<Step, KernelError> {
+    fn prepare(&self, dispatch: &Dispatch, weights: &[Placed]) -> Result<Step, KernelError> {
         let pipeline = pipelines::pipeline(&self.gpu, &dispatch.variant)?;
         check_interface(dispatch, &pipeline.reflection)?;
         let mut entries = Vec::with_capacity(dispatch.bindings.len());
@@ -180,7 +181,10 @@ impl Executable {
             let bound = dispatch.bindings.iter().find(|(name, _, _)| *name == info.name);
             let Some((_, operand, _)) = bound else { continue };
             let (buffer, offset, bytes) = match operand {
-                Operand::Weight(ix) => (&weights[*ix as usize], 0, self.plan.weights[*ix as usize].bytes()),
+                Operand::Weight(ix) => {
+                    let Placed { buffer, offset } = &weights[*ix as usize];
+                    (buffer, *offset, self.plan.weights[*ix as usize].bytes())
+                }
                 Operand::Tensor(id) => self.storage(*id)?,
             };
             let size = wgpu::BufferSize::new(bytes.max(16).next_multiple_of(16));
@@ -214,7 +218,7 @@ fn load(
     plan: &Plan,
     source: &dyn WeightSource,
     cache: &WeightCache,
-) -> Result<Vec<Buffer>, KernelError> {
+) -> Result<Vec<Placed>, KernelError> {
     let compile = || {
         let begun = gpu.meters().now();
         pipelines::compile_all(gpu, plan.dispatches.iter().map(|d| &d.variant))?;

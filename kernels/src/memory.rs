@@ -12,7 +12,7 @@ use crate::plan::{Dispatch, Operand, Storage, Value};
 /// Slots that are made before one grows. Few slots let plans share theirs, each the largest of its rank.
 const SLOTS: usize = 4;
 /// Bindings start at multiples of this on every adapter (WebGPU's default).
-const ALIGNMENT: u64 = 256;
+pub(crate) const ALIGNMENT: u64 = 256;
 
 /// Where a value lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,17 +10,30 @@ use std::thread;
 use crate::buffer::{Buffer, Filling, duplicate};
 use crate::error::KernelError;
 use crate::gpu::Gpu;
+use crate::memory::ALIGNMENT;
 use crate::pages::LargePages;
 use crate::slots::SlotPool;
 use crate::weight::{Scratch, Weight, WeightSource};
 
 /// Most threads that read and pack at once: more would wait for the memory.
 const THREADS: usize = 8;
+/// Bytes of a weight that shares its buffer with others, biases and the like, and of such a buffer. What a buffer costs
+/// each submission and each start does not depend on its size.
+const SMALL_BYTES: u64 = 64 << 10;
+const SHARED_BYTES: u64 = 1 << 20;
+
+/// A weight on the device.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    pub(crate) buffer: Buffer,
+    /// Bytes before it there.
+    pub(crate) offset: u64,
+}
 
 /// What plans share on one device: packed weights of one network, and memory for what is dead between plans.
 #[derive(Debug, Clone, Default)]
 pub struct WeightCache {
-    weights: Arc<Mutex<HashMap<Weight, Buffer>>>,
+    weights: Arc<Mutex<HashMap<Weight, Placed>>>,
     pub(crate) slots: SlotPool,
 }
 
@@ -35,11 +48,12 @@ impl WeightCache {
     pub fn only(&self, keeps: impl Fn(&Weight) -> bool) -> Self {
         let known = self.known();
         let kept = known.iter().filter(|(weight, _)| keeps(weight));
-        let kept = kept.map(|(weight, buffer)| (weight.clone(), buffer.clone())).collect();
+        let kept = kept.map(|(weight, placed)| (weight.clone(), placed.clone())).collect();
         Self { weights: Arc::new(Mutex::new(kept)), slots: self.slots.clone() }
     }
 
-    /// Drops what `keeps` does not say: it is freed with the last plan that uses it, and read anew for the next.
+    /// Drops what `keeps` does not say: it is freed with the last plan that uses it or what shares its buffer, and
+    /// read anew for the next.
     pub fn retain(&self, keeps: impl Fn(&Weight) -> bool) {
         self.known().retain(|weight, _| keeps(weight));
     }
@@ -52,28 +66,31 @@ impl WeightCache {
         let copies = self
             .known()
             .iter()
-            .map(|(weight, buffer)| {
-                Ok((weight.clone(), duplicate(gpu, &weight.name(), weight.bytes(), buffer)?))
+            .map(|(weight, placed)| {
+                let Placed { buffer, offset } = placed;
+                let buffer = duplicate(gpu, &weight.name(), buffer, *offset, weight.bytes())?;
+                Ok((weight.clone(), Placed { buffer, offset: 0 }))
             })
             .collect::<Result<_, KernelError>>()?;
         Ok(Self { weights: Arc::new(Mutex::new(copies)), slots: self.slots.clone() })
     }
 
-    /// A buffer for each of `weights`; those that are not there yet come from `source`.
+    /// Where each of `weights` is; those that are not there yet come from `source`.
     ///
     /// # Errors
-    /// What the source reports, of the first weight in order that fails; [`KernelError::OutOfMemory`],
+    /// What the source reports, of the first weight in order that failed; [`KernelError::OutOfMemory`],
     /// [`KernelError::Limit`].
     pub(crate) fn load(
         &self,
         gpu: &Gpu,
         weights: &[Weight],
         source: &dyn WeightSource,
-    ) -> Result<Vec<Buffer>, KernelError> {
+    ) -> Result<Vec<Placed>, KernelError> {
         let missing: Vec<&Weight> = {
             let known = self.known();
             weights.iter().filter(|weight| !known.contains_key(*weight)).collect()
         };
+        let groups = groups(&missing);
         let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failures = Mutex::new(Vec::new());
         // Of this call: what is freed may be allocated once more.
@@ -81,17 +98,17 @@ impl WeightCache {
         let work = || {
             let mut scratch = Scratch::default();
             while !has_failed.load(Ordering::Relaxed) {
-                let ix = next.fetch_add(1, Ordering::Relaxed);
-                let Some(weight) = missing.get(ix) else { return };
-                if let Err(error) = self.load_one(gpu, weight, source, &pages, &mut scratch) {
+                let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                let group: Vec<(usize, &Weight)> = group.iter().map(|&ix| (ix, missing[ix])).collect();
+                if let Err(failure) = self.load_group(gpu, &group, source, &pages, &mut scratch) {
                     has_failed.store(true, Ordering::Relaxed);
-                    failures.lock().unwrap_or_else(PoisonError::into_inner).push((ix, error));
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                 }
             }
         };
         thread::scope(|scope| {
             // This thread is one of them.
-            for _ in 1..missing.len().min(threads()) {
+            for _ in 1..groups.len().min(threads()) {
                 scope.spawn(work);
             }
             work();
@@ -104,24 +121,43 @@ impl WeightCache {
         Ok(weights.iter().filter_map(|weight| known.get(weight).cloned()).collect())
     }
 
-    fn load_one(
+    /// Loads weights, each with its index, into one buffer. With an error comes the index of what failed.
+    fn load_group(
         &self,
         gpu: &Gpu,
-        weight: &Weight,
+        group: &[(usize, &Weight)],
         source: &dyn WeightSource,
         pages: &LargePages,
         scratch: &mut Scratch,
-    ) -> Result<(), KernelError> {
-        let filling = Filling::new(gpu, &weight.name(), weight.bytes(), pages)?;
-        weight.pack(source, scratch, |at, bytes| filling.write(at, bytes))?;
+    ) -> Result<(), (usize, KernelError)> {
+        let (first, name, bytes) = match group {
+            [] => return Ok(()),
+            [(ix, weight)] => (*ix, weight.name(), weight.bytes()),
+            [(ix, weight), others @ ..] => {
+                let bytes = group.iter().map(|(_, weight)| shared_bytes(weight)).sum();
+                (*ix, format!("{} and {} more", weight.name(), others.len()), bytes)
+            }
+        };
+        let filling = Filling::new(gpu, &name, bytes, pages).map_err(|e| (first, e))?;
+        let mut offsets = Vec::with_capacity(group.len());
+        let mut offset = 0;
+        for (ix, weight) in group {
+            let write = |at: u64, bytes: &[u8]| filling.write(offset + at, bytes);
+            weight.pack(source, scratch, write).map_err(|e| (*ix, e))?;
+            offsets.push(offset);
+            offset += shared_bytes(weight);
+        }
         let buffer = filling.finish();
-        if let Entry::Vacant(free) = self.known().entry(weight.clone()) {
-            free.insert(buffer);
+        let mut known = self.known();
+        for ((_, weight), offset) in group.iter().zip(offsets) {
+            if let Entry::Vacant(free) = known.entry((*weight).clone()) {
+                free.insert(Placed { buffer: buffer.clone(), offset });
+            }
         }
         Ok(())
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Weight, Buffer>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Weight, Placed>> {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,4 +165,30 @@ impl WeightCache {
 /// Threads that read and pack at once.
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+}
+
+/// Bytes of a weight beside others in a buffer.
+fn shared_bytes(weight: &Weight) -> u64 {
+    weight.bytes().next_multiple_of(ALIGNMENT)
+}
+
+/// Which weights, by their indices, share a buffer: small ones in the order they are in, each other one for itself.
+fn groups(weights: &[&Weight]) -> Vec<Vec<usize>> {
+    let is_small = |ix: &usize| weights[*ix].bytes() <= SMALL_BYTES;
+    let (small, large): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(is_small);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for ix in small {
+        let bytes = shared_bytes(weights[ix]);
+        match groups.last_mut().filter(|_| bytes <= room) {
+            Some(group) => group.push(ix),
+            None => {
+                groups.push(vec![ix]);
+                room = SHARED_BYTES;
+            }
+        }
+        room -= bytes;
+    }
+    groups.extend(large.into_iter().map(|ix| vec![ix]));
+    groups
 }
