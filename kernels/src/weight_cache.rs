@@ -192,3 +192,33 @@ fn groups(weights: &[&Weight]) -> Vec<Vec<usize>> {
     groups.extend(large.into_iter().map(|ix| vec![ix]));
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+    use crate::weight::{Layout, Param, Values};
+
+    fn vector(elements: u32) -> Weight {
+        let values = Values::Plain(Param::new(format!("of {elements}"), &[elements]));
+        Weight { values, is_gated: false, layout: Layout::Vector { padded: elements }, dtype: DType::F32 }
+    }
+
+    #[test]
+    fn small_weights_share_buffers_and_large_ones_have_their_own() {
+        let at_most = (SMALL_BYTES / 4) as u32;
+        // One that is too large among small ones, which together need more than two buffers.
+        let weights: Vec<Weight> =
+            [1, at_most + 4].into_iter().chain((0..40).map(|ix| at_most - 4 * ix)).map(vector).collect();
+        let weights: Vec<&Weight> = weights.iter().collect();
+        let groups = groups(&weights);
+        let mut all: Vec<usize> = groups.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..weights.len()).collect::<Vec<_>>());
+        assert!(groups.contains(&vec![1]) && groups.len() == 4, "{groups:?}");
+        for group in &groups {
+            let bytes: u64 = group.iter().map(|&ix| shared_bytes(weights[ix])).sum();
+            assert!(group.len() == 1 || bytes <= SHARED_BYTES, "{group:?}: {bytes}");
+        }
+    }
+}

@@ -195,6 +195,8 @@ impl Channel {
     }
     /// Everything that is measured.
     pub fn report(&self) -> Report {
+        // Before the session: `publish` locks them in this order, and waits for good where another does not.
+        let publisher = self.publisher().video.as_ref().map(|v| PublisherReport::from(v.counts()));
         let session = self.session();
         let Some(session) = &*session else { return Report::over(&self.name) };
         let view = session.view();
@@ -218,7 +220,7 @@ impl Channel {
         report.size = size.map(|size| format!("{}x{}", size.width, size.height));
         report.video = VideoReport::from(self.video.figures());
         report.viewers = self.video.viewers();
-        report.publisher = self.publisher().video.as_ref().map(|v| PublisherReport::from(v.counts()));
+        report.publisher = publisher;
         report
     }
     /// Takes pictures from a publisher.
