@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use anyhow::bail;
@@ -83,6 +83,28 @@ fn a_publisher_takes_the_place_of_the_source_and_gives_it_back() {
     until("the server's source", || counter(&main).is_some_and(|n| n < 1_000_000));
     assert_eq!(opened.load(Ordering::SeqCst), 2);
     assert!(!main.has_publisher());
+}
+
+#[test]
+fn reports_and_publishers_do_not_wait_for_each_other() {
+    let hub = Arc::new(Hub::start(setup(&Arc::default()), Vec::new()).unwrap());
+    let main = hub.stream(MAIN).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (reported, over) = (Arc::clone(&main), Arc::clone(&is_over));
+    thread::spawn(move || {
+        while !over.load(Ordering::SeqCst) {
+            reported.report();
+        }
+    });
+    let (sender, done) = std::sync::mpsc::channel();
+    let publishing = Arc::clone(&hub);
+    thread::spawn(move || {
+        // Each is dropped at once.
+        let _ = sender.send((0..100).all(|_| publishing.publish(MAIN).is_ok()));
+    });
+    // Threads that wait for each other keep the hub, so that it does not wait for them, too, when this fails.
+    assert_eq!(done.recv_timeout(Duration::from_secs(30)), Ok(true));
+    is_over.store(true, Ordering::SeqCst);
 }
 
 #[test]
