@@ -1,4 +1,5 @@
 {% import "shared/io.wgsl" as io %}
+{% import "shared/joined.wgsl" as joined %}
 {% import "shared/activation.wgsl" as activation %}
 // Last of three parts of group normalisation, with its activation and the joining of two inputs.
 //
@@ -53,15 +54,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let mean = factors[(2u * n) * p.quads + q];
     let scale = factors[(2u * n + 1u) * p.quads + q];
     let shift = bias[q];
-    {% if x2_dtype == "none" %}
-    {
-{{ walk(x_dtype, "x", "q", "p.quads1") }}
-    }
-    {% else %}
-    if (q < p.quads1) {
-{{ walk(x_dtype, "x", "q", "p.quads1") }}
-    } else {
-{{ walk(x2_dtype, "x2", "(q - p.quads1)", "(p.quads - p.quads1)") }}
-    }
-    {% endif %}
+{{ joined.each(walk) }}
 }

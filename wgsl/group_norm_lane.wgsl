@@ -1,4 +1,5 @@
 {% import "shared/io.wgsl" as io %}
+{% import "shared/joined.wgsl" as joined %}
 {% import "shared/activation.wgsl" as activation %}
 // Group normalisation for CPU adapters in one dispatch, with its activation and the joining of two inputs.
 //
@@ -31,20 +32,6 @@ var<immediate> p: Params;
 {% endif %}
 
 {{ activation.define(activation_name) }}
-{#- The statement of `body`, a macro, for quad `q` of the input that has it. -#}
-{% macro of_input(body) %}
-        {% if x2_dtype == "none" %}
-        {
-{{ body(x_dtype, "x", "q", "p.quads1") }}
-        }
-        {% else %}
-        if (q < p.quads1) {
-{{ body(x_dtype, "x", "q", "p.quads1") }}
-        } else {
-{{ body(x2_dtype, "x2", "(q - p.quads1)", "(p.quads - p.quads1)") }}
-        }
-        {% endif %}
-{% endmacro %}
 {% macro measure(dtype, buf, q, stride) %}
             var seen = 0.0;
             for (var i = lane; i < p.positions; i += {{ lanes }}u) {
@@ -80,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     for (var q = first; q < behind; q++) {
         var mean = vec4<f32>(0.0);
         var squares = vec4<f32>(0.0);
-{{ of_input(measure) }}
+{{ joined.each(measure) }}
         // From a lane's mean on: one far from zero costs no digits.
         let near = subgroupBroadcast(mean, 0u);
         let whole = near + subgroupAdd(own * (mean - near)) / size;
@@ -112,6 +99,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         let mean = vec4<f32>(means[owner.x], means[owner.y], means[owner.z], means[owner.w]);
         let scale = vec4<f32>(factors[owner.x], factors[owner.y], factors[owner.z], factors[owner.w]) * weight[q];
         let shift = bias[q];
-{{ of_input(apply) }}
+{{ joined.each(apply) }}
     }
 }

@@ -1,4 +1,5 @@
 {% import "shared/io.wgsl" as io %}
+{% import "shared/joined.wgsl" as joined %}
 // First of three parts of group normalisation: mean and sum of squared deviations of every
 // channel over each chunk of `span` positions, by Welford's update in f32.
 //
@@ -46,17 +47,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let length = min(p.span, p.positions - begin);
     var mean = vec4<f32>(0.0);
     var squares = vec4<f32>(0.0);
-    {% if x2_dtype == "none" %}
-    {
-{{ walk(x_dtype, "x", "q", "p.quads1") }}
-    }
-    {% else %}
-    if (q < p.quads1) {
-{{ walk(x_dtype, "x", "q", "p.quads1") }}
-    } else {
-{{ walk(x2_dtype, "x2", "(q - p.quads1)", "(p.quads - p.quads1)") }}
-    }
-    {% endif %}
+{{ joined.each(walk) }}
     parts[(2u * block) * p.quads + q] = mean;
     parts[(2u * block + 1u) * p.quads + q] = squares;
 }

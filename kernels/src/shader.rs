@@ -38,6 +38,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("shared/norm.wgsl", include_str!("../../wgsl/shared/norm.wgsl")),
     ("shared/statistics.wgsl", include_str!("../../wgsl/shared/statistics.wgsl")),
     ("shared/split.wgsl", include_str!("../../wgsl/shared/split.wgsl")),
+    ("shared/joined.wgsl", include_str!("../../wgsl/shared/joined.wgsl")),
     ("shared/lane.wgsl", include_str!("../../wgsl/shared/lane.wgsl")),
     ("shared/product.wgsl", include_str!("../../wgsl/shared/product.wgsl")),
     ("shared/attention.wgsl", include_str!("../../wgsl/shared/attention.wgsl")),
