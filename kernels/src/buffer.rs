@@ -1,11 +1,12 @@
 //! Tensors in GPU memory: allocation, writing and reading.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, mpsc};
 
 use crate::counters::Lease;
 use crate::error::{KernelError, shape_error};
 use crate::gpu::{Gpu, from_wgpu};
+use crate::host_buffer::HostBuffer;
 use crate::pages::LargePages;
 use crate::tensor::{DType, Shape};
 use crate::weight::to_bytes;
@@ -39,38 +40,68 @@ pub(crate) fn allocate(gpu: &Gpu, what: &str, bytes: u64) -> Result<Buffer, Kern
 /// them, and several threads share that; the device's copies would be one thread's.
 pub(crate) struct Filling<'a> {
     gpu: &'a Gpu,
-    buffer: Buffer,
-    is_mapped: bool,
+    name: &'a str,
+    memory: Memory<'a>,
+}
+
+/// Where a buffer is that is being filled.
+enum Memory<'a> {
+    Host(HostBuffer<'a>),
+    Device(Buffer),
 }
 
 impl<'a> Filling<'a> {
-    /// A zeroed storage buffer of `bytes` and its guard words, in `pages` where they are the host's.
-    pub(crate) fn new(gpu: &'a Gpu, what: &str, bytes: u64, pages: &LargePages) -> Result<Self, KernelError> {
-        let is_mapped = gpu.has_host_memory();
-        let buffer = if is_mapped {
-            let usage = storage_usage() | wgpu::BufferUsages::MAP_WRITE;
-            let buffer = create_mapped(gpu, what, storage_size(bytes), usage)?;
-            // For those to come: of this one, all are written to.
-            pages.ask(address(&buffer)?);
-            counted(gpu, buffer)
-        } else {
-            allocate(gpu, what, bytes)?
+    /// A storage buffer of `bytes`, all of which will be written or cleared, and its guard words; in `pages` where they
+    /// are the host's.
+    pub(crate) fn new(
+        gpu: &'a Gpu,
+        name: &'a str,
+        bytes: u64,
+        pages: &LargePages,
+    ) -> Result<Self, KernelError> {
+        let size = storage_size(bytes);
+        check_size(gpu, name, size)?;
+        let host = if gpu.has_host_memory() { HostBuffer::new(gpu, name, size)? } else { None };
+        let memory = match host {
+            Some(mut buffer) => {
+                // For those to come: of this one, all are written to.
+                pages.ask(buffer.address());
+                buffer.clear(bytes, size - bytes);
+                Memory::Host(buffer)
+            }
+            None => Memory::Device(allocate(gpu, name, bytes)?),
         };
-        Ok(Self { gpu, buffer, is_mapped })
+        Ok(Self { gpu, name, memory })
     }
-    /// Writes `bytes` from byte `at` on, a multiple of eight.
-    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), KernelError> {
-        if self.is_mapped {
-            return write_mapped(&self.buffer, at, bytes);
+    /// Writes `bytes` from byte `at` on, a multiple of four.
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), KernelError> {
+        match &mut self.memory {
+            Memory::Host(buffer) => buffer.write(at, bytes),
+            Memory::Device(buffer) => self.gpu.upload(buffer, at, bytes)?,
         }
-        self.gpu.upload(&self.buffer, at, bytes)
+        Ok(())
+    }
+    /// Leaves zeros in `bytes`, where nothing was written.
+    pub(crate) fn clear(&mut self, bytes: Range<u64>) {
+        match &mut self.memory {
+            Memory::Host(buffer) => buffer.clear(bytes.start, bytes.end - bytes.start),
+            // They are.
+            Memory::Device(_) => {}
+        }
     }
     /// The buffer, for kernels.
-    pub(crate) fn finish(self) -> Buffer {
-        if self.is_mapped {
-            self.buffer.unmap();
+    ///
+    /// # Safety
+    /// Each of its bytes has been written or cleared.
+    pub(crate) unsafe fn finish(self) -> Result<Buffer, KernelError> {
+        match self.memory {
+            // SAFETY: all of it was written, says the caller; the rest, where it was made.
+            Memory::Host(buffer) => match unsafe { buffer.finish(self.name, storage_usage()) } {
+                Some(buffer) => Ok(counted(self.gpu, buffer)),
+                None => Err(KernelError::DeviceLost { reason: format!("while filling {}", self.name) }),
+            },
+            Memory::Device(buffer) => Ok(buffer),
         }
-        self.buffer
     }
 }
 
@@ -89,13 +120,6 @@ pub(crate) fn write_mapped(buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> 
     let mapped = buffer.get_mapped_range_mut(range);
     mapped.map_err(|e| KernelError::Device { message: e.to_string() })?.copy_from_slice(bytes);
     Ok(())
-}
-
-/// Where a mapped buffer begins.
-fn address(buffer: &wgpu::Buffer) -> Result<usize, KernelError> {
-    let mapped = buffer.get_mapped_range_mut(..wgpu::MAP_ALIGNMENT);
-    let mut mapped = mapped.map_err(|e| KernelError::Device { message: e.to_string() })?;
-    Ok(mapped.slice(..).as_raw_element_ptr().addr().get())
 }
 
 fn counted(gpu: &Gpu, buffer: wgpu::Buffer) -> Buffer {
@@ -146,15 +170,21 @@ pub(crate) fn create_mapped(
     create_raw(gpu, what, &descriptor)
 }
 
+fn check_size(gpu: &Gpu, what: &str, size: u64) -> Result<(), KernelError> {
+    let limit = gpu.summary().max_buffer_bytes;
+    if size > limit {
+        return Err(KernelError::Limit { what: what.into(), needed: size, limit });
+    }
+    Ok(())
+}
+
 fn create_raw(
     gpu: &Gpu,
     what: &str,
     descriptor: &wgpu::BufferDescriptor<'_>,
 ) -> Result<wgpu::Buffer, KernelError> {
-    let (size, limit) = (descriptor.size, gpu.summary().max_buffer_bytes);
-    if size > limit {
-        return Err(KernelError::Limit { what: what.into(), needed: size, limit });
-    }
+    let size = descriptor.size;
+    check_size(gpu, what, size)?;
     let device = gpu.device();
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -155,7 +155,7 @@ fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
 }
 
 /// What a device is asked for where its adapter has it.
-fn features(summary: &AdapterSummary, with_matrices: bool) -> wgpu::Features {
+fn features(with_matrices: bool) -> wgpu::Features {
     let mut wanted = wgpu::Features::IMMEDIATES
         | wgpu::Features::SUBGROUP
         | wgpu::Features::PIPELINE_CACHE
@@ -164,17 +164,19 @@ fn features(summary: &AdapterSummary, with_matrices: bool) -> wgpu::Features {
     if with_matrices {
         wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
     }
-    // Tiles on a CPU adapter stand for a GPU: their weights go the way that they go there.
-    if summary.is_software && summary.tier == Tier::Lane {
-        wanted |= wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-    }
     wanted
+}
+
+/// Whether weights are written to where kernels read them. Tiles on a CPU adapter stand for a GPU: their weights go
+/// the way that they go there.
+fn has_host_memory(summary: &AdapterSummary) -> bool {
+    summary.is_software && summary.tier == Tier::Lane
 }
 
 /// Host memory in the largest pieces there are: each is asked for large pages when the first buffer is in it, which
 /// comes too late for that buffer.
-fn memory_hints(features: wgpu::Features) -> wgpu::MemoryHints {
-    if features.contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS) {
+fn memory_hints(summary: &AdapterSummary) -> wgpu::MemoryHints {
+    if has_host_memory(summary) {
         return wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: 128 << 20..512 << 20 };
     }
     wgpu::MemoryHints::Performance
@@ -273,14 +275,14 @@ impl Gpu {
             summary.tier = tier;
         }
         let matrices = matrices::offered(&adapter, &summary, options);
-        let features = adapter.features() & features(&summary, matrices.is_ok());
+        let features = adapter.features() & features(matrices.is_ok());
         let mut limits = adapter.limits();
         limits.max_immediate_size = limits.max_immediate_size.min(128);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("dreamglass"),
             required_features: features,
             required_limits: limits.clone(),
-            memory_hints: memory_hints(features),
+            memory_hints: memory_hints(&summary),
             experimental_features: matrices::experimental(matrices.is_ok()),
             ..Default::default()
         };
@@ -409,7 +411,7 @@ impl Gpu {
     }
     /// Whether kernels read memory that the host writes: that of CPU adapters.
     pub(crate) fn has_host_memory(&self) -> bool {
-        self.0.device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+        has_host_memory(&self.0.summary)
     }
     /// Submits one command buffer.
     pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {

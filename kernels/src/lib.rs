@@ -13,6 +13,7 @@ mod counters;
 pub mod error;
 pub mod exec;
 pub mod gpu;
+mod host_buffer;
 mod matrices;
 pub mod memory;
 pub mod ops;

@@ -138,16 +138,19 @@ impl WeightCache {
                 (*ix, format!("{} and {} more", weight.name(), others.len()), bytes)
             }
         };
-        let filling = Filling::new(gpu, &name, bytes, pages).map_err(|e| (first, e))?;
+        let mut filling = Filling::new(gpu, &name, bytes, pages).map_err(|e| (first, e))?;
         let mut offsets = Vec::with_capacity(group.len());
         let mut offset = 0;
         for (ix, weight) in group {
             let write = |at: u64, bytes: &[u8]| filling.write(offset + at, bytes);
             weight.pack(source, scratch, write).map_err(|e| (*ix, e))?;
             offsets.push(offset);
-            offset += shared_bytes(weight);
+            let end = bytes.min(offset + shared_bytes(weight));
+            filling.clear(offset + weight.bytes()..end);
+            offset = end;
         }
-        let buffer = filling.finish();
+        // SAFETY: a weight hands over all of its bytes, and what is between two was cleared.
+        let buffer = unsafe { filling.finish() }.map_err(|e| (first, e))?;
         let mut known = self.known();
         for ((_, weight), offset) in group.iter().zip(offsets) {
             if let Entry::Vacant(free) = known.entry((*weight).clone()) {

@@ -124,6 +124,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "kernels/src/exec.rs",
             "kernels/src/submit.rs",
             "kernels/src/buffer.rs",
+            "kernels/src/host_buffer.rs",
             "kernels/src/upload.rs",
             "kernels/src/readback.rs",
             "kernels/src/profile.rs",

@@ -9,10 +9,9 @@ const LARGEST: f32 = 127.0;
 /// Added to a number below 2²² and taken off again, it leaves the nearest whole one: f32 has no bits for more.
 const ROUNDING: f32 = 12_582_912.0;
 
-/// Raises the largest magnitude of each row to that of `values` `[rows, …]`.
-pub(super) fn raise(largest: &mut [f32], values: &[f32]) {
-    let row = values.len() / largest.len().max(1);
-    for (largest, row) in largest.iter_mut().zip(values.chunks_exact(row.max(1))) {
+/// Raises the largest magnitude of each row to that of one of `rows`.
+pub(super) fn raise<'a>(largest: &mut [f32], rows: impl IntoIterator<Item = &'a [f32]>) {
+    for (largest, row) in largest.iter_mut().zip(rows) {
         *largest = row.iter().fold(*largest, |largest, v| largest.max(v.abs()));
     }
 }
@@ -22,10 +21,9 @@ pub(super) fn scale(largest: f32) -> f32 {
     largest / LARGEST
 }
 
-/// Makes whole numbers of `values` `[rows, …]`, those of each row times its scale being what is meant.
-pub(super) fn quantise(values: &mut [f32], scales: &[f32]) {
-    let row = values.len() / scales.len().max(1);
-    for (row, &scale) in values.chunks_exact_mut(row.max(1)).zip(scales) {
+/// Makes whole numbers of the values of `rows`, those of each times its scale being what is meant.
+pub(super) fn quantise<'a>(rows: impl IntoIterator<Item = &'a mut [f32]>, scales: &[f32]) {
+    for (row, &scale) in rows.into_iter().zip(scales) {
         if scale == 0.0 {
             row.fill(0.0);
             continue;

@@ -53,6 +53,14 @@ pub(super) struct Block {
     pub(super) channels: Range<usize>,
 }
 
+impl Block {
+    /// Values past axis 0.
+    pub(super) fn columns(&self, parts: &[Part]) -> Range<usize> {
+        let taps = parts[self.part].taps();
+        self.channels.start * taps..self.channels.end * taps
+    }
+}
+
 /// Where a run of packed values belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -120,28 +128,28 @@ impl Layout {
         blocks
     }
 
-    /// Packs the `values` `[rows, channels, taps]` of a block after [`Self::fold`], in place of what `packed` holds;
-    /// where they belong.
+    /// Packs the `rows` of a block after [`Self::fold`], each `[channels, taps]`, in place of what `packed` holds; where
+    /// they belong.
     pub(super) fn pack<T: Pod>(
         &self,
         parts: &[Part],
         block: &Block,
-        values: &[T],
+        rows: &[&[T]],
         packed: &mut Vec<T>,
     ) -> Vec<Piece> {
         match self {
             Self::Vector { padded } => {
                 packed.clear();
-                packed.extend(values);
+                packed.extend(rows.iter().copied().flatten());
                 packed.resize(*padded as usize, T::zeroed());
                 vec![Piece { at: block.part * packed.len(), from: 0..packed.len() }]
             }
-            Self::Rows => pack_rows(parts, block, values, packed),
-            Self::Kn { k, n_padded } => pack_kn(parts, k, *n_padded as usize, block, values, packed),
+            Self::Rows => pack_rows(parts, block, rows, packed),
+            Self::Kn { k, n_padded } => pack_kn(parts, k, *n_padded as usize, block, rows, packed),
             Self::Panels { k, lanes, columns } => {
-                pack_panels(parts, k, [*lanes as usize, *columns as usize], block, values, packed)
+                pack_panels(parts, k, [*lanes as usize, *columns as usize], block, rows, packed)
             }
-            Self::Phases(inner) => inner.pack(&folded_shapes(parts), block, values, packed),
+            Self::Phases(inner) => inner.pack(&folded_shapes(parts), block, rows, packed),
         }
     }
 
@@ -190,11 +198,11 @@ fn make_room<T: Pod>(packed: &mut Vec<T>, len: usize, is_full: bool) {
     packed.resize(len, T::zeroed());
 }
 
-fn pack_rows<T: Pod>(parts: &[Part], block: &Block, values: &[T], packed: &mut Vec<T>) -> Vec<Piece> {
+fn pack_rows<T: Pod>(parts: &[Part], block: &Block, rows: &[&[T]], packed: &mut Vec<T>) -> Vec<Piece> {
     let row = parts[block.part].row();
     let pitch = row.next_multiple_of(4);
-    make_room(packed, block.rows.len() * pitch, pitch == row);
-    for (row, room) in values.chunks_exact(row).zip(packed.chunks_exact_mut(pitch)) {
+    make_room(packed, rows.len() * pitch, pitch == row);
+    for (row, room) in rows.iter().zip(packed.chunks_exact_mut(pitch)) {
         room[..row.len()].copy_from_slice(row);
     }
     let before: usize =
@@ -240,22 +248,21 @@ fn pack_kn<T: Pod>(
     k: &[Vec<u32>],
     n_padded: usize,
     block: &Block,
-    values: &[T],
+    rows: &[&[T]],
     packed: &mut Vec<T>,
 ) -> Vec<Piece> {
     let depth = Depth::new(&parts[block.part], &k[block.part], block);
-    let (rows, channels, taps) = (block.rows.len(), block.channels.len(), depth.taps);
-    let (row, run) = (channels * taps, depth.len() * n_padded);
-    make_room(packed, taps * run, rows == n_padded && channels == depth.len());
+    let (channels, taps) = (block.channels.len(), depth.taps);
+    let run = depth.len() * n_padded;
+    make_room(packed, taps * run, rows.len() == n_padded && channels == depth.len());
     // So many outputs of one place fill a line of the cache; each row is read from its first value to its last.
     let line = LINE / size_of::<T>();
-    for first in (0..rows).step_by(line) {
-        let count = line.min(rows - first);
+    for (ix, rows) in rows.chunks(line).enumerate() {
         for channel in 0..channels {
             for tap in 0..taps {
-                let room = &mut packed[tap * run + depth.at(channel) * n_padded + first..][..count];
-                let column = values[first * row + channel * taps + tap..].iter().step_by(row);
-                room.iter_mut().zip(column).for_each(|(room, value)| *room = *value);
+                let room = &mut packed[tap * run + depth.at(channel) * n_padded + ix * line..];
+                let column = rows.iter().map(|row| row[channel * taps + tap]);
+                room.iter_mut().zip(column).for_each(|(room, value)| *room = value);
             }
         }
     }
@@ -270,12 +277,12 @@ fn pack_panels<T: Pod>(
     k: &[Vec<u32>],
     [lanes, columns]: [usize; 2],
     block: &Block,
-    values: &[T],
+    rows: &[&[T]],
     packed: &mut Vec<T>,
 ) -> Vec<Piece> {
     let depth = Depth::new(&parts[block.part], &k[block.part], block);
     let (taps, panel_rows) = (depth.taps, lanes * columns);
-    let (step, row) = (4 * panel_rows, block.channels.len() * taps);
+    let step = 4 * panel_rows;
     // Elements of one tap, and of a panel.
     let run = depth.len() / 4 * step;
     let panel = taps * run;
@@ -288,11 +295,11 @@ fn pack_panels<T: Pod>(
         })
         .collect();
     let quads = quads_of(&depth, block.channels.len());
-    for (rows, packed) in values.chunks(panel_rows * row).zip(packed.chunks_exact_mut(panel)) {
+    for (rows, packed) in rows.chunks(panel_rows).zip(packed.chunks_exact_mut(panel)) {
         for (channels, at) in &quads {
             let (columns, packed) =
                 (channels.start * taps..channels.end * taps, &mut packed[at * panel_rows..]);
-            for (row, at) in rows.chunks_exact(row).zip(&row_at) {
+            for (row, at) in rows.iter().zip(&row_at) {
                 place(&row[columns.clone()], taps, &mut packed[*at..], run);
             }
         }

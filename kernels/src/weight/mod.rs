@@ -17,7 +17,7 @@ use crate::error::{KernelError, shape_error};
 use crate::tensor::DType;
 
 use layout::{Block, Piece};
-use values::Reader;
+use values::{Reader, scale_halves};
 
 pub use layout::Layout;
 pub use values::Values;
@@ -48,17 +48,11 @@ pub trait WeightSource: Sync {
         rows.for_each(|ix| values.extend_from_slice(&all[ix * row..][columns.clone()]));
         Ok(())
     }
-    /// The same as halves, for sources that hold just these: nothing is lost by reading them as they are. False, and
-    /// nothing is added, where the source holds something else, or something is wrong that [`Self::read_block`] names.
-    fn read_halves(
-        &self,
-        _name: &str,
-        _shape: &[u32],
-        _rows: Range<usize>,
-        _columns: Range<usize>,
-        _values: &mut Vec<f16>,
-    ) -> bool {
-        false
+    /// All of the same as halves, for sources that hold just these: nothing is lost by reading them as they are. None
+    /// where the source holds something else, or something is wrong that [`Self::read_block`] names. They may be such
+    /// that are not finite.
+    fn halves(&self, _name: &str, _shape: &[u32]) -> Option<&[f16]> {
+        None
     }
 }
 
@@ -82,11 +76,10 @@ pub struct Scratch {
     bytes: Stored<i8>,
 }
 
-/// Values of a block in one type, before they are paired with their gates, and where they are put in order.
+/// Values of a block in one type, as they are read, and as they are packed.
 #[derive(Debug, Default)]
 struct Stored<T> {
     values: Vec<T>,
-    apart: Vec<T>,
     packed: Vec<T>,
 }
 
@@ -163,18 +156,23 @@ impl Param {
             expect_values(name, &shape, values.len() - before, expected)
         })
     }
-    /// The same as halves, where the source holds those of all parts, and whether it does.
-    fn read_halves(
+    /// The same as halves, the columns of each row behind what `all` holds; none where the source does not hold them.
+    fn halves<'a>(
         &self,
-        source: &dyn WeightSource,
+        source: &'a dyn WeightSource,
         rows: Range<usize>,
         columns: Range<usize>,
-        values: &mut Vec<f16>,
-    ) -> bool {
-        let expected = values.len() + rows.len() * columns.len();
-        self.parts_with(rows)
-            .all(|(name, shape, rows)| source.read_halves(name, &shape, rows, columns.clone(), values))
-            && values.len() == expected
+        all: &mut Vec<&'a [f16]>,
+    ) -> Option<()> {
+        let width = self.row();
+        for (name, shape, rows) in self.parts_with(rows) {
+            let halves = source.halves(name, &shape)?;
+            let columns = |ix: usize| halves.get(ix * width + columns.start..ix * width + columns.end);
+            for ix in rows {
+                all.push(columns(ix)?);
+            }
+        }
+        Some(())
     }
     /// The parts that have some of `rows`: name, shape, and which rows of theirs.
     fn parts_with(&self, rows: Range<usize>) -> impl Iterator<Item = (&str, Vec<u32>, Range<usize>)> {
@@ -271,36 +269,60 @@ impl Weight {
         }
         let before = self.scale_bytes();
         for block in blocks {
-            let layout = &self.layout;
-            let has_halves =
-                self.dtype == DType::F16 && self.read_halves(&reader, &parts, &block, &mut scratch.halves);
-            if !has_halves {
-                self.read(&reader, &parts, &block, &mut scratch.singles)?;
+            if let Some(rows) = self.halves(&reader, &parts, &block) {
+                let pieces = self.pack_halves(&parts, &block, &rows, reader.scale(), &mut scratch.halves);
+                hand_over(pieces, &scratch.halves.packed, before, &mut write)?;
+                continue;
             }
-            let Scratch { singles: Stored { values, packed, .. }, halves, bytes } = scratch;
+            self.read(&reader, &parts, &block, &mut scratch.singles)?;
+            let Scratch { singles, halves, bytes } = scratch;
             match self.dtype {
                 DType::F16 => {
-                    if !has_halves {
-                        halves.values.resize(values.len(), f16::ZERO);
-                        halves.values.convert_from_f32_slice(values);
-                    }
-                    let pieces = layout.pack(&parts, &block, &halves.values, &mut halves.packed);
-                    hand_over(pieces, &halves.packed, before, &mut write)?;
+                    halves.values.resize(singles.values.len(), f16::ZERO);
+                    halves.values.convert_from_f32_slice(&singles.values);
+                    hand_over(self.pack_stored(&parts, &block, halves), &halves.packed, before, &mut write)?;
                 }
                 DType::I8 => {
-                    int8::quantise(values, &scales[block.rows.clone()]);
+                    let rows = rows_mut(&mut singles.values, &block);
+                    int8::quantise(self.in_order(rows), &scales[block.rows.clone()]);
                     bytes.values.clear();
-                    bytes.values.extend(values.iter().map(|&whole| whole as i8));
-                    let pieces = layout.pack(&parts, &block, &bytes.values, &mut bytes.packed);
-                    hand_over(pieces, &bytes.packed, before, &mut write)?;
+                    bytes.values.extend(singles.values.iter().map(|&whole| whole as i8));
+                    hand_over(self.pack_stored(&parts, &block, bytes), &bytes.packed, before, &mut write)?;
                 }
                 DType::F32 | DType::U32 => {
-                    let pieces = layout.pack(&parts, &block, values, packed);
-                    hand_over(pieces, packed, before, &mut write)?;
+                    hand_over(
+                        self.pack_stored(&parts, &block, singles),
+                        &singles.packed,
+                        before,
+                        &mut write,
+                    )?;
                 }
             }
         }
         Ok(())
+    }
+    /// Packs the `rows` of a block, in order, times `scale` where there is one; where they belong.
+    fn pack_halves(
+        &self,
+        parts: &[Part],
+        block: &Block,
+        rows: &[&[f16]],
+        scale: Option<&[f32]>,
+        Stored { values, packed }: &mut Stored<f16>,
+    ) -> Vec<Piece> {
+        let Some(scale) = scale else { return self.layout.pack(parts, block, rows, packed) };
+        values.clear();
+        rows.iter().for_each(|row| scale_halves(row, &scale[block.columns(parts)], values));
+        self.layout.pack(parts, block, &rows_of(values, block), packed)
+    }
+    /// Packs the values of a block, which are not in order; where they belong.
+    fn pack_stored<T: Pod>(
+        &self,
+        parts: &[Part],
+        block: &Block,
+        Stored { values, packed }: &mut Stored<T>,
+    ) -> Vec<Piece> {
+        self.layout.pack(parts, block, &self.in_order(rows_of(values, block)), packed)
     }
     /// The scale of every column, zeros behind the last: what is read once more for them is not kept.
     fn scales(
@@ -313,12 +335,13 @@ impl Weight {
         let mut scales = vec![0.0; self.layout.columns(parts) as usize];
         for block in blocks {
             self.read(reader, parts, block, &mut scratch.singles)?;
-            int8::raise(&mut scales[block.rows.clone()], &scratch.singles.values);
+            let rows = self.in_order(rows_of(&scratch.singles.values, block));
+            int8::raise(&mut scales[block.rows.clone()], rows);
         }
         scales.iter_mut().for_each(|largest| *largest = int8::scale(*largest));
         Ok(scales)
     }
-    /// The values of a block as the layout packs them, in place of those in `stored`.
+    /// The values of a block before they are put in order, summed where the layout does, in place of those in `stored`.
     fn read(
         &self,
         reader: &Reader<'_>,
@@ -326,55 +349,67 @@ impl Weight {
         block: &Block,
         stored: &mut Stored<f32>,
     ) -> Result<(), KernelError> {
-        self.read_rows(parts, block, stored, |rows, columns, values| {
-            reader.read(block.part, rows, columns, values)
-        })?;
+        stored.values.clear();
+        for rows in self.stored_rows(parts, block) {
+            reader.read(block.part, rows, block.columns(parts), &mut stored.values)?;
+        }
         self.layout.fold(&mut stored.values);
         Ok(())
     }
-    /// The same where the source holds halves, and nothing is computed of them; whether it does.
-    fn read_halves(
-        &self,
-        reader: &Reader<'_>,
-        parts: &[Part],
-        block: &Block,
-        stored: &mut Stored<f16>,
-    ) -> bool {
-        let read = |rows, columns, values: &mut Vec<f16>| {
-            reader.read_halves(block.part, rows, columns, values).then_some(()).ok_or(())
-        };
-        !self.layout.folds() && self.read_rows(parts, block, stored, read).is_ok()
+    /// The rows of a block in order, before they are scaled, where halves are wanted, the source holds them, and nothing
+    /// else is computed of them.
+    fn halves<'a>(&self, reader: &'a Reader<'_>, parts: &[Part], block: &Block) -> Option<Vec<&'a [f16]>> {
+        if self.dtype != DType::F16 || self.layout.folds() {
+            return None;
+        }
+        let mut all = Vec::with_capacity(block.rows.len());
+        for rows in self.stored_rows(parts, block) {
+            reader.halves(block.part, rows, block.columns(parts), &mut all)?;
+        }
+        // What is not is left to those that name it.
+        all.iter().all(|row| halves_are_finite(row)).then(|| self.in_order(all))
     }
-    /// The rows and columns of a block that `read` puts behind what a list holds, gates among the values they belong to.
-    fn read_rows<T: Copy, E>(
-        &self,
-        parts: &[Part],
-        block: &Block,
-        stored: &mut Stored<T>,
-        mut read: impl FnMut(Range<usize>, Range<usize>, &mut Vec<T>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Stored { values, apart, .. } = stored;
-        let Block { part, rows, channels } = block;
-        let taps = parts[*part].taps();
-        let columns = channels.start * taps..channels.end * taps;
-        values.clear();
+    /// The rows of a block as they are stored: those of gates apart from the values that they belong to.
+    fn stored_rows(&self, parts: &[Part], block: &Block) -> [Range<usize>; 2] {
+        let rows = block.rows.clone();
         if !self.is_gated {
-            return read(rows.clone(), columns, values);
+            return [rows, 0..0];
         }
-        let half = parts[*part].outer as usize / 2;
+        let half = parts[block.part].outer as usize / 2;
         let rows = rows.start / 2..rows.end / 2;
-        apart.clear();
-        read(rows.clone(), columns.clone(), apart)?;
-        let middle = apart.len();
-        read(half + rows.start..half + rows.end, columns.clone(), apart)?;
-        let (of_values, of_gates) = apart.split_at(middle);
-        let pair = 2 * columns.len();
-        for (value, gate) in of_values.chunks_exact(pair).zip(of_gates.chunks_exact(pair)) {
-            values.extend_from_slice(value);
-            values.extend_from_slice(gate);
-        }
-        Ok(())
+        [rows.clone(), half + rows.start..half + rows.end]
     }
+    /// Rows in the order in which they are packed, of such as are stored.
+    fn in_order<R>(&self, mut rows: Vec<R>) -> Vec<R> {
+        if !self.is_gated {
+            return rows;
+        }
+        let gates = rows.split_off(rows.len() / 2);
+        let (mut values, mut gates) = (rows.into_iter(), gates.into_iter());
+        let mut order = Vec::with_capacity(values.len() + gates.len());
+        while values.len() > 0 {
+            order.extend(values.by_ref().take(2).chain(gates.by_ref().take(2)));
+        }
+        order
+    }
+}
+
+/// The rows of the values of a block.
+fn rows_of<'a, T>(values: &'a [T], block: &Block) -> Vec<&'a [T]> {
+    let width = values.len() / block.rows.len().max(1);
+    values.chunks_exact(width.max(1)).collect()
+}
+
+/// The same to be changed.
+fn rows_mut<'a, T>(values: &'a mut [T], block: &Block) -> Vec<&'a mut [T]> {
+    let width = values.len() / block.rows.len().max(1);
+    values.chunks_exact_mut(width.max(1)).collect()
+}
+
+/// Whether no half is infinite or NaN: those that are have all bits of the exponent.
+fn halves_are_finite(values: &[f16]) -> bool {
+    const EXPONENT: u16 = 0x7c00;
+    values.iter().fold(true, |finite, v| finite & (v.to_bits() & EXPONENT != EXPONENT))
 }
 
 /// Writes pieces of what is packed behind `before` bytes.

@@ -1,5 +1,7 @@
 //! Weights that are packed block by block, against their layouts' definitions written out place by place.
 
+use std::collections::HashMap;
+
 use super::*;
 
 /// Whole numbers that tell every element of every tensor apart, so that sums of them are exact.
@@ -134,7 +136,7 @@ fn packed(weight: &Weight, values_at_once: usize) -> Result<Vec<f32>, KernelErro
     let mut whole = vec![f32::NAN; weight.packed_elements() as usize];
     let mut written = 0;
     weight.pack_by(values_at_once, &Numbered, &mut Scratch::default(), |at, bytes| {
-        assert!(at.is_multiple_of(8), "mapped memory is written at multiples of eight bytes, not at {at}");
+        assert!(at.is_multiple_of(4), "a word is written at {at}");
         let run: &[f32] = bytemuck::cast_slice(bytes);
         whole[at as usize / 4..][..run.len()].copy_from_slice(run);
         written += run.len();
@@ -283,44 +285,38 @@ fn two_sources_joined_rows_shortcuts_and_gates_are_packed_alike() -> Result<(), 
 
 /// Halves that tell elements apart; those of tensors called `without` can only be read as f32.
 struct Halves {
+    all: HashMap<String, Vec<f16>>,
     without: &'static str,
     /// Tensors that were read as f32.
     widened: std::sync::Mutex<Vec<String>>,
 }
 
 impl Halves {
-    fn without(without: &'static str) -> Self {
-        Self { without, widened: std::sync::Mutex::default() }
-    }
-    fn values(name: &str, shape: &[u32]) -> Vec<f16> {
-        let numbers = Numbered.read(name, shape).unwrap_or_default();
-        // Below the first exponent that is not finite.
-        numbers.into_iter().map(|n| f16::from_bits(n as u16 % 0x7c00)).collect()
+    /// Those that `weight` is computed from.
+    fn of(weight: &Weight, without: &'static str) -> Result<Self, KernelError> {
+        let mut all = HashMap::new();
+        for param in weight.values.params() {
+            for (name, shape, _) in param.parts_with(0..param.outer() as usize) {
+                let numbers = Numbered.read(name, &shape)?;
+                // Below the first exponent that is not finite.
+                let halves = numbers.into_iter().map(|n| f16::from_bits(n as u16 % 0x7c00)).collect();
+                all.insert(name.to_string(), halves);
+            }
+        }
+        Ok(Self { all, without, widened: std::sync::Mutex::default() })
     }
 }
 
 impl WeightSource for Halves {
-    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+    fn read(&self, name: &str, _: &[u32]) -> Result<Vec<f32>, KernelError> {
         if let Ok(mut widened) = self.widened.lock() {
             widened.push(name.into());
         }
-        Ok(Self::values(name, shape).into_iter().map(f16::to_f32).collect())
+        Ok(self.all[name].iter().map(|half| half.to_f32()).collect())
     }
-    fn read_halves(
-        &self,
-        name: &str,
-        shape: &[u32],
-        rows: Range<usize>,
-        columns: Range<usize>,
-        values: &mut Vec<f16>,
-    ) -> bool {
-        let (all, row) =
-            (Self::values(name, shape), shape.iter().skip(1).map(|&d| d as usize).product::<usize>());
+    fn halves(&self, name: &str, _: &[u32]) -> Option<&[f16]> {
         let has_halves = self.without != "all" && self.without != name;
-        if has_halves {
-            rows.for_each(|ix| values.extend_from_slice(&all[ix * row..][columns.clone()]));
-        }
-        has_halves
+        self.all.get(name).filter(|_| has_halves).map(Vec::as_slice)
     }
 }
 
@@ -330,7 +326,7 @@ fn as_halves(
     without: &'static str,
     values_at_once: usize,
 ) -> Result<(Vec<u8>, Vec<String>), KernelError> {
-    let source = Halves::without(without);
+    let source = Halves::of(weight, without)?;
     let mut whole = vec![0x55; weight.bytes() as usize];
     weight.pack_by(values_at_once, &source, &mut Scratch::default(), |at, bytes| {
         whole[at as usize..][..bytes.len()].copy_from_slice(bytes);
@@ -369,18 +365,49 @@ fn halves_of_a_checkpoint_are_taken_as_they_are() -> Result<(), KernelError> {
 }
 
 #[test]
-fn halves_that_are_computed_with_are_not_taken_as_they_are() -> Result<(), KernelError> {
-    let weight = Param::new("w", &[8, 8]);
-    let scaled = Values::Scaled { weight, scale: Param::new("scale", &[8]) };
+fn halves_that_are_computed_with_give_what_singles_do() -> Result<(), KernelError> {
+    let weight = Param::new("w", &[8, 300]);
+    let scaled = Values::Scaled { weight, scale: Param::new("scale", &[300]) };
     let doubled = Values::from(&Param::new("conv", &[8, 8, 3, 3]));
-    for (values, is_phases) in [(scaled, false), (doubled, true)] {
-        for layout in layouts(&[vec![8]], 8) {
-            let layout = if is_phases { Layout::Phases(Box::new(layout)) } else { layout };
-            let weight = Weight { values: values.clone(), is_gated: false, layout, dtype: DType::F16 };
-            assert_eq!(as_halves(&weight, "none", 200)?.0, as_halves(&weight, "all", 200)?.0, "{weight:?}");
+    for (values, k, is_gated) in [(&scaled, 300, false), (&scaled, 300, true), (&doubled, 8, false)] {
+        for layout in layouts(&[vec![k]], 8) {
+            let layout = if k == 8 { Layout::Phases(Box::new(layout)) } else { layout };
+            let weight = Weight { values: values.clone(), is_gated, layout, dtype: DType::F16 };
+            for values_at_once in [200, 1 << 20] {
+                let expected = as_halves(&weight, "all", values_at_once)?.0;
+                assert_eq!(as_halves(&weight, "none", values_at_once)?.0, expected, "{weight:?}");
+            }
         }
     }
     Ok(())
+}
+
+#[test]
+fn halves_that_are_not_finite_are_left_to_those_that_name_them() -> Result<(), KernelError> {
+    let values = Values::from(&Param::new("w", &[8, 8]));
+    let layout = Layout::Kn { k: vec![vec![8]], n_padded: 8 };
+    let weight = Weight { values, is_gated: false, layout, dtype: DType::F16 };
+    for wrong in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
+        let mut source = Halves::of(&weight, "none")?;
+        if let Some(all) = source.all.get_mut("w") {
+            all[13] = wrong;
+        }
+        weight.pack(&source, &mut Scratch::default(), |_, _| Ok(()))?;
+        assert_eq!(source.widened.into_inner().unwrap_or_default(), ["w"], "{wrong}");
+    }
+    Ok(())
+}
+
+/// A source of halves that says more of them than there are.
+struct Few;
+
+impl WeightSource for Few {
+    fn read(&self, name: &str, shape: &[u32]) -> Result<Vec<f32>, KernelError> {
+        Short.read(name, shape)
+    }
+    fn halves(&self, _: &str, _: &[u32]) -> Option<&[f16]> {
+        Some(&[f16::ONE; 3])
+    }
 }
 
 #[test]
@@ -388,7 +415,9 @@ fn a_source_that_returns_too_little_is_named() {
     let values = Values::from(&Param::new("w", &[8, 4]));
     let layout = Layout::Kn { k: vec![vec![4]], n_padded: 8 };
     let weight = Weight { values, is_gated: false, layout, dtype: DType::F16 };
-    let packed = weight.pack(&Short, &mut Scratch::default(), |_, _| Ok(()));
-    let message = packed.err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(message.contains("expected 32 values") && message.contains("got 31"), "{message}");
+    for source in [&Short as &dyn WeightSource, &Few] {
+        let packed = weight.pack(source, &mut Scratch::default(), |_, _| Ok(()));
+        let message = packed.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains("expected 32 values") && message.contains("got 31"), "{message}");
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{Param, Part, VALUES_AT_ONCE, WeightSource, int8};
+use super::{Param, Part, WeightSource, int8};
 use crate::error::KernelError;
 use crate::tensor::DType;
 
@@ -148,20 +148,23 @@ impl Reader<'_> {
         }
         Ok(())
     }
-    /// The same as halves, where they are what the source holds; whether they are.
-    pub(super) fn read_halves(
-        &self,
+    /// The same as halves, where they are what the source holds: the columns of each row behind what `all` holds, before
+    /// they are scaled. None where it does not hold them.
+    pub(super) fn halves<'s>(
+        &'s self,
         part: usize,
         rows: Range<usize>,
         columns: Range<usize>,
-        values: &mut Vec<f16>,
-    ) -> bool {
+        all: &mut Vec<&'s [f16]>,
+    ) -> Option<()> {
         match self {
-            Self::Params { source, params, scale: None } => {
-                params[part].read_halves(*source, rows, columns, values)
-            }
-            Self::Params { .. } | Self::Vectors(_) => false,
+            Self::Params { source, params, .. } => params[part].halves(*source, rows, columns, all),
+            Self::Vectors(_) => None,
         }
+    }
+    /// What each row is scaled by.
+    pub(super) fn scale(&self) -> Option<&[f32]> {
+        if let Self::Params { scale: Some(scale), .. } = self { Some(scale) } else { None }
     }
 }
 
@@ -169,6 +172,18 @@ impl Reader<'_> {
 fn multiply(rows: &mut [f32], scale: &[f32]) {
     for row in rows.chunks_exact_mut(scale.len()) {
         row.iter_mut().zip(scale).for_each(|(w, s)| *w *= s);
+    }
+}
+
+/// Puts `row` times `scale`, element by element, behind what `scaled` holds.
+pub(super) fn scale_halves(row: &[f16], scale: &[f32], scaled: &mut Vec<f16>) {
+    let (mut values, mut halves) = ([0.0; HALVES], [f16::ZERO; HALVES]);
+    for (row, scale) in row.chunks(HALVES).zip(scale.chunks(HALVES)) {
+        let (values, halves) = (&mut values[..row.len()], &mut halves[..row.len()]);
+        row.convert_to_f32_slice(values);
+        multiply(values, scale);
+        halves.convert_from_f32_slice(values);
+        scaled.extend_from_slice(halves);
     }
 }
 
@@ -182,43 +197,53 @@ fn fold(
     let (outer, row) = (weight.outer() as usize, weight.row());
     let (mut shifts, mut sums) = (Vec::with_capacity(outer), Vec::with_capacity(outer));
     let mut values = Vec::new();
-    let step = (VALUES_AT_ONCE / row.max(1)).max(1);
+    let step = (FOLDED_AT_ONCE / row.max(1)).max(1);
     for first in (0..outer).step_by(step) {
         values.clear();
         weight.read_block(source, first..(first + step).min(outer), 0..row, &mut values)?;
-        shifts.extend(values.chunks_exact(row).map(|row| dot(row, shift)));
-        multiply(&mut values, scale);
-        sums.extend(values.chunks_exact_mut(row).map(|row| stored_sum(row, stored)));
+        for row in values.chunks_exact_mut(row) {
+            shifts.push(dot(row, shift));
+            multiply(row, scale);
+            sums.push(stored_sum(row, stored));
+        }
     }
     Ok(vec![shifts, sums])
 }
 
+/// Values that are folded at a time: they stay where a core reaches them first.
+const FOLDED_AT_ONCE: usize = 4 << 10;
 /// Values that are rounded at a time.
 const HALVES: usize = 256;
 /// Terms that are added side by side.
 const LANES: usize = 8;
+/// Terms that are added in f32 before the sum goes to f64: thousands are added once, for every frame to come.
+const RUN: usize = 8 * LANES;
 
-/// In f64: thousands of terms are added once, for every frame to come.
+/// `Σ aᵢ·bᵢ`.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += f64::from(*a) * f64::from(*b);
+    let run = |(a, b): (&[f32], &[f32])| {
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let mut sums = [0.0; LANES];
+        for (a, b) in a.iter().zip(b) {
+            sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
         }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| f64::from(*a) * f64::from(*b));
-    (sums.iter().sum::<f64>() + rest.sum::<f64>()) as f32
+        let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b);
+        f64::from(sums.into_iter().chain(rest).sum::<f32>())
+    };
+    a.chunks(RUN).zip(b.chunks(RUN)).map(run).sum::<f64>() as f32
 }
 
-/// The sum, in f64.
+/// The sum.
 fn sum(values: &[f32]) -> f64 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += f64::from(*v));
-    }
-    sums.into_iter().chain(rest.iter().map(|&v| f64::from(v))).sum()
+    let run = |values: &[f32]| {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut sums = [0.0; LANES];
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += v);
+        }
+        f64::from(sums.into_iter().chain(rest.iter().copied()).sum::<f32>())
+    };
+    values.chunks(RUN).map(run).sum()
 }
 
 /// The sum of the values as `dtype` holds them: what is taken off must be what was put in. The values are changed to
@@ -228,9 +253,9 @@ fn stored_sum(row: &mut [f32], dtype: DType) -> f32 {
     match dtype {
         DType::I8 => {
             scale = [0.0];
-            int8::raise(&mut scale, row);
+            int8::raise(&mut scale, [&*row]);
             scale = scale.map(int8::scale);
-            int8::quantise(row, &scale);
+            int8::quantise([&mut *row], &scale);
         }
         DType::F16 => {
             let mut halves = [f16::ZERO; HALVES];
