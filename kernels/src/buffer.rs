@@ -64,7 +64,7 @@ impl<'a> Filling<'a> {
         let host = if gpu.has_host_memory() { HostBuffer::new(gpu, name, size)? } else { None };
         let memory = match host {
             Some(mut buffer) => {
-                // For those to come: of this one, all are written to.
+                // Before anything is written there.
                 pages.ask(buffer.address());
                 buffer.clear(bytes, size - bytes);
                 Memory::Host(buffer)

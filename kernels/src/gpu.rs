@@ -167,21 +167,6 @@ fn features(with_matrices: bool) -> wgpu::Features {
     wanted
 }
 
-/// Whether weights are written to where kernels read them. Tiles on a CPU adapter stand for a GPU: their weights go
-/// the way that they go there.
-fn has_host_memory(summary: &AdapterSummary) -> bool {
-    summary.is_software && summary.tier == Tier::Lane
-}
-
-/// Host memory in the largest pieces there are: each is asked for large pages when the first buffer is in it, which
-/// comes too late for that buffer.
-fn memory_hints(summary: &AdapterSummary) -> wgpu::MemoryHints {
-    if has_host_memory(summary) {
-        return wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: 128 << 20..512 << 20 };
-    }
-    wgpu::MemoryHints::Performance
-}
-
 fn choose(list: &[AdapterSummary], choice: &AdapterChoice) -> Result<usize, KernelError> {
     let names = || {
         let all: Vec<String> =
@@ -282,7 +267,6 @@ impl Gpu {
             label: Some("dreamglass"),
             required_features: features,
             required_limits: limits.clone(),
-            memory_hints: memory_hints(&summary),
             experimental_features: matrices::experimental(matrices.is_ok()),
             ..Default::default()
         };
@@ -409,9 +393,11 @@ impl Gpu {
         self.0.uploads.write(self, buffer, offset, bytes)?;
         self.check()
     }
-    /// Whether kernels read memory that the host writes: that of CPU adapters.
+    /// Whether weights are written to where kernels read them: on CPU adapters. Tiles there stand for a GPU, and their
+    /// weights go the way that they go on one.
     pub(crate) fn has_host_memory(&self) -> bool {
-        has_host_memory(&self.0.summary)
+        let summary = self.summary();
+        summary.is_software && summary.tier == Tier::Lane
     }
     /// Submits one command buffer.
     pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {

@@ -1,7 +1,7 @@
 //! Buffers in memory that host and device share, filled before wgpu knows of them.
 //!
-//! wgpu clears what it hands out to be written to. The memory of a weight has been cleared by the system already, and
-//! all of it is about to be overwritten: clearing it once more takes as long as a quarter of what is written there.
+//! wgpu clears what it hands out to be written to. The memory of a weight is fresh, which the system has cleared, and
+//! about to be overwritten: clearing it once more took a quarter of the time that copying weights there did.
 
 use std::ptr::NonNull;
 
